@@ -1,0 +1,37 @@
+# Everything lives in .venv, made with the system's Python; PYTHON=/path/to/python3 chooses another one.
+# KERNELS=pure leaves the kernels uncompiled.
+PYTHON ?= $(or $(wildcard /usr/bin/python3),python3)
+KERNELS ?= compiled
+export PYTHON KERNELS
+
+SOURCES := pyproject.toml common/build.py gateway/udp_codec.py $(wildcard shard/arena.p* shard/slice_store.p*)
+INSTALLED := .venv/.installed-$(KERNELS)
+TESTABLE := .venv/.testable
+
+run: $(INSTALLED)
+	@.venv/bin/shoal up $(ARGS)
+
+test: $(INSTALLED) $(TESTABLE)
+	@tools/need aria2 transmission-daemon iproute2 opentracker
+	@.venv/bin/pytest $(ARGS)
+
+bench: $(INSTALLED) $(TESTABLE)
+	@.venv/bin/python -P loadtests/bench.py $(ARGS)
+
+lint: $(INSTALLED) $(TESTABLE)
+	@.venv/bin/ruff check && .venv/bin/ruff format --check && .venv/bin/mypy
+
+fuzz: $(INSTALLED) $(TESTABLE)
+	@.venv/bin/python -P tests/fuzz/run.py $(ARGS)
+
+# The install is editable: Python edits are seen at once, kernels are compiled again when they change.
+$(INSTALLED): $(SOURCES)
+	@tools/need python3 python3-dev python3-venv gcc make
+	@tools/install
+	@touch $@
+
+$(TESTABLE): pyproject.toml | $(INSTALLED)
+	@tools/install test
+	@touch $@
+
+.PHONY: run test bench lint fuzz
