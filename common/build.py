@@ -40,7 +40,7 @@ class BuildKernels(build_ext):
 
     def remove_built(self, kernel: Extension) -> None:
         """Delete what an earlier build left, or Python would import it first."""
-        source = Path(kernel.sources[0])
+        source = Path(*kernel.name.split(".")).with_suffix(".py")
         for built in source.parent.glob(f"{source.stem}.*.so"):
             built.unlink()
         Path(self.get_ext_fullpath(kernel.name)).unlink(missing_ok=True)
