@@ -4,7 +4,8 @@ PYTHON ?= $(or $(wildcard /usr/bin/python3),python3)
 KERNELS ?= compiled
 export PYTHON KERNELS
 
-SOURCES := pyproject.toml common/build.py gateway/udp_codec.py $(wildcard shard/arena.p* shard/slice_store.p*)
+KERNEL_SOURCES := $(shell sed -n 's/^sources = \["\(.*\)"\]/\1/p' pyproject.toml) $(wildcard */*.pxd)
+SOURCES := pyproject.toml common/build.py $(KERNEL_SOURCES)
 INSTALLED := .venv/.installed-$(KERNELS)
 TESTABLE := .venv/.testable
 

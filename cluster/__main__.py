@@ -1,0 +1,115 @@
+"""`shoal`: the operator's commands. What a command needs it imports itself, so each starts fast.
+
+Exit status: 0 done, 1 it could not be done, 2 a mistake in what was asked for.
+"""
+
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+import click
+
+FILE = click.Path(path_type=Path)
+EVENTS = click.Choice(["none", "started", "completed", "stopped", "paused"])
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="shoal-tracker", prog_name="shoal")
+def main() -> None:
+    """A BitTorrent tracker that grows by adding machines."""
+
+
+@main.command()
+@click.option("--config", "file", type=FILE, help="The configuration file; without one, the embedded default.")
+def up(file: Path | None) -> None:
+    """Start the tracker, watch it, and start it again if it fails."""
+    from cluster import start
+    from cluster.listening import ListenError
+    from common.config import ConfigError
+    from common.keys import KeyFileError
+
+    try:
+        start.up(file)
+    except (ConfigError, KeyFileError, ListenError) as error:
+        fail(str(error), 2)
+
+
+@main.command()
+@click.argument("file", type=FILE)
+def check(file: Path) -> None:
+    """Say what a configuration file means, or what is wrong with it."""
+    from common import config
+
+    try:
+        meant = config.load(file)
+    except config.ConfigError as error:
+        fail(str(error), 2)
+    from cluster import tables
+
+    tables.print_meaning(file, meant)
+
+
+@main.command()
+@click.argument("url")
+@click.argument("info_hash", metavar="INFOHASH")
+@click.option("--event", type=EVENTS, default="none", show_default=True)
+@click.option(
+    "--left", type=click.IntRange(0, (1 << 64) - 1), default=0, help="Bytes left; 0, the default, is a seeder."
+)
+@click.option("--port", type=click.IntRange(0, 65535), default=6881, show_default=True, help="Where peers find you.")
+@click.option(
+    "--want", type=click.IntRange(-1, 1000), default=-1, help="Peers wanted; -1, the default, is the tracker's."
+)
+@click.option(
+    "--timeout", type=click.FloatRange(0.01, 60), default=1.0, show_default=True, help="Seconds, of three tries."
+)
+@click.option("--source", metavar="ADDRESS", help="The local address to ask from.")
+def announce(
+    url: str, info_hash: str, event: str, left: int, port: int, want: int, timeout: float, source: str | None
+) -> None:
+    """Announce to a tracker as a client would, and list the peers it gives."""
+    from cluster import client
+
+    try:
+        what = client.Announce(client.parse_info_hash(info_hash), event, left, port, want)
+        answer = client.announce(client.parse_url(url), what, timeout=timeout, source=source)
+    except client.UsageError as error:
+        fail(str(error), 2)
+    except client.TrackerError as error:
+        fail(str(error), 1)
+    from cluster import tables
+
+    tables.print_announced(answer)
+
+
+@main.command()
+@click.argument("url")
+@click.argument("info_hashes", metavar="INFOHASH...", nargs=-1, required=True)
+@click.option(
+    "--timeout", type=click.FloatRange(0.01, 60), default=1.0, show_default=True, help="Seconds, of three tries."
+)
+@click.option("--source", metavar="ADDRESS", help="The local address to ask from.")
+def scrape(url: str, info_hashes: tuple[str, ...], timeout: float, source: str | None) -> None:
+    """Ask a tracker how many peers torrents have."""
+    from cluster import client
+
+    try:
+        hashes = [client.parse_info_hash(text) for text in info_hashes]
+        answers = client.scrape(client.parse_url(url), hashes, timeout=timeout, source=source)
+    except client.UsageError as error:
+        fail(str(error), 2)
+    except client.TrackerError as error:
+        fail(str(error), 1)
+    from cluster import tables
+
+    tables.print_scraped(hashes, answers)
+
+
+def fail(message: str, status: int) -> NoReturn:
+    """Tell the operator in one line, and end."""
+    click.echo(f"shoal: {message}", err=True)
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    main()
