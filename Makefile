@@ -4,8 +4,8 @@ PYTHON ?= $(or $(wildcard /usr/bin/python3),python3)
 KERNELS ?= compiled
 export PYTHON KERNELS
 
-KERNEL_SOURCES := $(shell sed -n 's/^sources = \["\(.*\)"\]/\1/p' pyproject.toml) $(wildcard */*.pxd)
-SOURCES := pyproject.toml common/build.py $(KERNEL_SOURCES)
+KERNEL_SOURCES := pyproject.toml common/build.py $(wildcard gateway/udp_codec.p* shard/arena.p* shard/peers.p* shard/slice_store.p*)
+SOURCES := pyproject.toml common/build.py $(wildcard gateway/udp_codec.p* shard/arena.p* shard/peers.p* shard/slice_store.p*)
 INSTALLED := .venv/.installed-$(KERNELS)
 TESTABLE := .venv/.testable
 

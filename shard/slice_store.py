@@ -1,0 +1,922 @@
+"""KERNEL: the swarms of all slices: frames of records in, frames of replies out; sweep, dump and load.
+
+Each slice has a table from info-hash to swarm, in blocks of the arena: slots of three words (the swarm's
+ref, 0 if free, and its tag: bits 32..47 of the info-hash's SipHash), ordered by tag and info-hash, each
+swarm at or after its home, tag * homes / 2^16, with no free slot between (ordered linear probing: Amble and
+Knuth, "Ordered hash tables", 1974). A few slots past the last home take what runs over. So a table grows
+slice by slice, and a cursor, an info-hash in that order, skips no swarm while tables grow under it.
+
+A cursor (32 bytes): 0 20 info-hash, 20 2 tag, 22 1 kind, 23 1 state (0 start, 1 under way, 2 end), 24 4 key
+of a peer block inside a large swarm.
+
+`now` is in seconds and never goes back; see common/clock.py. Bytes from strangers are checked by the doors:
+nothing in a record can make a leaf fail, and what is out of range is clamped.
+"""
+
+import cython
+
+from common import counters, frames
+
+if cython.compiled:
+    from cython.cimports.libc.string import memcmp, memcpy
+    from cython.cimports.shard.arena import Arena
+    from cython.cimports.shard.peers import Peers
+else:
+    from shard.arena import Arena
+    from shard.peers import Peers
+
+u8 = cython.typedef(cython.uchar)
+u16 = cython.typedef(cython.ushort)
+u32 = cython.typedef(cython.uint)
+u64 = cython.typedef(cython.ulonglong)
+size = cython.typedef(cython.Py_ssize_t)
+View = cython.typedef(cython.const[cython.uchar][::1])
+
+HEADER = cython.declare(size, frames.HEADER)
+RECORD = cython.declare(size, frames.RECORD)
+REPLY = cython.declare(size, frames.REPLY)
+TICKET = cython.declare(size, frames.TICKET)
+VERSION = cython.declare(u32, frames.VERSION)
+RECORDS = cython.declare(u32, frames.RECORDS)
+REPLIES = cython.declare(u32, frames.REPLIES)
+AT_KIND = cython.declare(size, frames.AT_KIND)
+AT_COUNT = cython.declare(size, frames.AT_COUNT)
+AT_NUMBER = cython.declare(size, frames.AT_NUMBER)
+AT_HASH = cython.declare(size, frames.AT_HASH)
+AT_INFO_HASH = cython.declare(size, frames.AT_INFO_HASH)
+AT_ADDRESS = cython.declare(size, frames.AT_ADDRESS)
+AT_EVENT = cython.declare(size, frames.AT_EVENT)
+AT_WANT = cython.declare(size, frames.AT_WANT)
+AT_STATUS = cython.declare(size, frames.AT_STATUS)
+AT_PART = cython.declare(size, frames.AT_PART)
+AT_OWN_FAMILY = cython.declare(size, frames.AT_OWN_FAMILY)
+AT_OTHER_FAMILY = cython.declare(size, frames.AT_OTHER_FAMILY)
+AT_PARTIAL_SEEDS = cython.declare(size, frames.AT_PARTIAL_SEEDS)
+AT_COMPLETED = cython.declare(size, frames.AT_COMPLETED)
+AT_TICKET = cython.declare(size, frames.AT_TICKET)
+AT_INTERVAL = cython.declare(size, frames.AT_INTERVAL)
+AT_PEERS = cython.declare(size, frames.AT_PEERS)
+EVENT_MASK = cython.declare(u32, frames.EVENT_MASK)
+EVENT_COMPLETED = cython.declare(u32, frames.EVENT_COMPLETED)
+EVENT_STOPPED = cython.declare(u32, frames.EVENT_STOPPED)
+EVENT_PAUSED = cython.declare(u32, frames.EVENT_PAUSED)
+EVENT_SCRAPE = cython.declare(u32, frames.EVENT_SCRAPE)
+FLAG_SEEDER = cython.declare(u32, frames.FLAG_SEEDER)
+FLAG_NO_REPLY = cython.declare(u32, frames.FLAG_NO_REPLY)
+FLAG_BOTH_FAMILIES = cython.declare(u32, frames.FLAG_BOTH_FAMILIES)
+FLAG_IPV6 = cython.declare(u32, frames.FLAG_IPV6)
+FLAG_EXEMPT = cython.declare(u32, frames.FLAG_EXEMPT)
+STATUS_NOT_STORED = cython.declare(u32, frames.STATUS_NOT_STORED)
+MAX_WANT = cython.declare(size, frames.MAX_WANT)
+PUBLIC6 = cython.declare(u32, frames.PUBLIC6)
+LOCAL = cython.declare(u32, frames.LOCAL4)
+HIDDEN = cython.declare(u32, frames.HIDDEN4)
+KINDS = cython.declare(u32, frames.HIDDEN6 + 1)
+PEER_SEEDER = cython.declare(u32, frames.PEER_SEEDER)
+PEER_COMPLETED = cython.declare(u32, frames.PEER_COMPLETED)
+PEER_PARTIAL = cython.declare(u32, frames.PEER_PARTIAL)
+SECTION = cython.declare(size, frames.SECTION)
+LARGEST_SECTION = cython.declare(size, frames.SECTION + 64 * 21)
+CURSOR = cython.declare(size, frames.CURSOR)
+
+STORED = cython.declare(size, counters.STORED)
+REFRESHED = cython.declare(size, counters.REFRESHED)
+STOPPED = cython.declare(size, counters.STOPPED)
+SWARM_LIMIT = cython.declare(size, counters.SWARM_LIMIT)
+ENTRY_LIMIT = cython.declare(size, counters.ENTRY_LIMIT)
+MEMORY = cython.declare(size, counters.MEMORY)
+COMPLETIONS = cython.declare(size, counters.COMPLETIONS)
+SHARD_SCRAPES = cython.declare(size, counters.SHARD_SCRAPES)
+
+HEAD = cython.declare(size, 14)
+SECONDS = cython.declare(u32, 0x3FFF)
+COMPLETED = cython.declare(u32, 0x4000)
+PARTIAL = cython.declare(u32, 0x8000)
+ALL64 = cython.declare(u64, 0xFFFF_FFFF_FFFF_FFFF)
+SPREAD = cython.declare(u64, 0x9E37_79B9_7F4A_7C15)
+KEEP_COMPLETED = cython.declare(u32, 86_400)  # seconds that a swarm without peers keeps its count of completed
+SOURCES = cython.declare(size, 1 << 15)  # counters of new swarms per source
+LARGEST_REPLY = frames.REPLY + frames.MAX_WANT * 18
+FIXED = 8 * 12 + 4 * 2 * (1 << 15) + 4 * (1 << 15)  # bytes of counters, whatever the size
+
+
+def overhead(slices: int) -> int:
+    """Bytes that a store of so many slices needs beside its arena."""
+    return slices * 12 + FIXED
+
+
+@cython.cclass
+class SliceStore:
+    """All slices of one shard. `memory` is the writable buffer that everything is stored in.
+
+    interval: seconds between announces of a peer, as told, give or take a tenth. lifetime: seconds after
+    which a silent peer is removed, at most 15,200. swarm_limit: new swarms per source and minute;
+    entry_limit: peers per source. secret: 64 random bits.
+    """
+
+    def __init__(
+        self, memory, slices: u32, interval: u32, lifetime: u32, swarm_limit: u32, entry_limit: u32, secret: u64
+    ):
+        if slices < 1 or slices > 65536 or slices & (slices - 1):
+            raise ValueError("slices must be a power of two up to 65536")
+        if not 60 <= interval <= lifetime <= 15_200:
+            raise ValueError("interval and lifetime must be within 60..15200 s")
+        self.arena = Arena(memory)
+        self.peers = Peers(self.arena, lifetime, secret)
+        self.words = self.arena.words
+        self.raw = self.arena.raw
+        self.slices = slices
+        self.interval = interval
+        self.swarm_limit = swarm_limit
+        self.entry_limit = entry_limit
+        self.secret = secret
+        self.swarms = 0
+        self.swept = 0
+        self.table = memoryview(bytearray(4 * slices)).cast("I")
+        self.room = memoryview(bytearray(4 * slices)).cast("I")
+        self.filled = memoryview(bytearray(4 * slices)).cast("I")
+        self.newcomers = memoryview(bytearray(4 * (1 << 15))).cast("I")
+        self.counts = memoryview(bytearray(8 * counters.SHARD)).cast("Q")
+        self.cursor = memoryview(bytearray(32))
+        self.place = 0
+        self.full = False
+
+    # Doors
+
+    def answer(self, frame: View, out: u8[::1], now: u32, entropy: u64) -> int:
+        """Apply a frame of records in order and write the frame of their replies; returns its length.
+
+        Raises ValueError if the frame does not add up or `out` could not hold the largest replies.
+        """
+        count: size
+        i: size
+        to: size = HEADER
+        replies: u32 = 0
+        end: size
+        if len(frame) < HEADER or read_u16(frame, 0) != VERSION or read_u16(frame, AT_KIND) != RECORDS:
+            raise ValueError("not a frame of records")
+        count = read_u32(frame, AT_COUNT)
+        if len(frame) != HEADER + count * RECORD:
+            raise ValueError("a frame's length is not that of its records")
+        if len(out) < HEADER + count * LARGEST_REPLY:
+            raise ValueError("no room for the replies")
+        self.peers.random ^= entropy
+        if self.peers.random == 0:
+            self.peers.random = self.secret | 1
+        for i in range(count):
+            end = self._answer(frame, HEADER + i * RECORD, out, to, now)
+            if end > to:
+                replies += 1
+            to = end
+        put_u16(out, 0, VERSION)
+        put_u16(out, AT_KIND, REPLIES)
+        put_u32(out, AT_COUNT, replies)
+        for i in range(AT_NUMBER, HEADER):
+            out[i] = frame[i]
+        return to
+
+    def sweep(self, now: u32, budget: size) -> int:
+        """Remove expired peers, going on where the last call ended, for about `budget` steps; returns the steps.
+
+        A peer is about a quarter of a step. `rounds()` rises when all slices have been gone through.
+        """
+        done: size = 0
+        s: size
+        while done < budget:
+            s = self.swept % self.slices
+            done += self._sweep_slice(s, now, budget - done)
+            if self.cursor[23] == 0:
+                self.swept += 1
+                if self.swept % self.slices == 0:
+                    break
+        return done
+
+    def rounds(self) -> int:
+        """How often sweeps have gone through all slices."""
+        return self.swept // self.slices
+
+    def steps_of_a_round(self) -> int:
+        """About how many steps a sweep through all slices takes."""
+        total: size = 2 * self.slices + 8 * self.swarms
+        i: size
+        for i in range(12):
+            total += self.peers.totals[i]
+        return total
+
+    def dump(self, slice_id: u32, cursor: u8[::1], out: u8[::1], now: u32) -> int:
+        """Write the next chunk of a slice from `cursor` on, and move the cursor; returns the chunk's length.
+
+        A cursor of zeros is the start; cursor[23] == 2 after the last chunk. Swarms that lose or gain peers
+        meanwhile are not skipped. Raises ValueError if a buffer is too short.
+        """
+        if slice_id >= self.slices or len(cursor) != CURSOR or len(out) < 2 * LARGEST_SECTION:
+            raise ValueError("no such slice, or a buffer too short")
+        return self._dump(slice_id, cursor, out, now)
+
+    def load(self, slice_id: u32, chunk: View, now: u32) -> int:
+        """Merge a chunk into a slice; returns how many peers were new, younger or turned seeder.
+
+        Of two announces of an endpoint the younger wins, at equal age the seeder; `completed` takes the larger.
+        Raises ValueError if the chunk does not add up (nothing of it is merged), MemoryError if a peer found
+        no room.
+        """
+        at: size = 0
+        stride: size
+        if slice_id >= self.slices:
+            raise ValueError("no such slice")
+        while at + SECTION <= len(chunk):
+            if chunk[at + 22] >= KINDS:
+                raise ValueError("a section of an unknown kind")
+            stride = 6 if chunk[at + 22] < PUBLIC6 else 18
+            at += SECTION + chunk[at + 23] * (stride + 3)
+        if at != len(chunk):
+            raise ValueError("a chunk's length is not that of its sections")
+        self.full = False
+        merged: size = self._load(slice_id, chunk, now)
+        if self.full:
+            raise MemoryError("the memory ceiling keeps peers from being loaded")
+        return merged
+
+    def peers_by_kind(self) -> list[int]:
+        """Peers stored: leechers, then seeders, of each kind of frames.PUBLIC4 and so on."""
+        return list(self.peers.totals)
+
+    def swarm_count(self) -> int:
+        """Swarms stored, those without peers included."""
+        return self.swarms
+
+    def bytes_taken(self) -> int:
+        """Bytes in use of the memory ceiling."""
+        return self.arena.bytes_taken() + overhead(self.slices)
+
+    def counters(self) -> list[int]:
+        """The counts named in common/counters.py."""
+        return list(self.counts)
+
+    # Answering
+
+    def _answer(self, frame: View, at: size, out: u8[::1], to: size, now: u32) -> size:
+        """Apply one record; returns where the next reply goes."""
+        flags: u32 = frame[at + AT_EVENT]
+        event: u32 = flags & EVENT_MASK
+        s: size = (frame[at + AT_HASH] | (cython.cast(u32, frame[at + AT_HASH + 1]) << 8)) & (self.slices - 1)
+        tag: u32 = read_u16(frame, at + AT_HASH + 4)
+        slot: size = self._find(s, tag, frame, at + AT_INFO_HASH)
+        kind: u32 = kind_of(frame, at + AT_ADDRESS, flags)
+        seeder: u32 = flags & FLAG_SEEDER
+        status: u32 = 0
+        if slot != 0:
+            self.peers.walk(slot)
+        else:
+            self.peers.seeders = 0
+            self.peers.leechers = 0
+            self.peers.groups = 0
+        self.peers.hit_block = 0
+        if event == EVENT_SCRAPE:
+            self.counts[SHARD_SCRAPES] += 1
+            if flags & FLAG_NO_REPLY:
+                return to
+            return self._scraped(frame, at, out, to)
+        self.peers.take_peer(frame, at + AT_ADDRESS + (12 if kind < PUBLIC6 else 0), kind)
+        if event == EVENT_STOPPED:
+            self.counts[STOPPED] += 1
+            if slot != 0 and self.peers.find(seeder):
+                self._remove(s, slot, now)
+        elif slot != 0 and self.peers.find(seeder):
+            self.counts[REFRESHED] += 1
+            self._refresh(slot, seeder, event, now)
+        else:
+            status = self._store(s, slot, tag, frame, at, seeder, event, now)
+        if flags & FLAG_NO_REPLY:
+            return to
+        return self._listed(frame, at, out, to, kind, status)
+
+    def _refresh(self, slot: size, seeder: u32, event: u32, now: u32) -> cython.void:
+        """A known peer announced again: its time, role and bits."""
+        p: size = self.peers.hit_block
+        was_seeder: cython.bint = self.peers.is_seeder_at(p, self.peers.hit_index)
+        at: size = self.peers.meta_at(p, self.peers.hit_index, self.peers.stride)
+        meta: u32 = self.words[at]
+        bits: u32 = meta & COMPLETED
+        if meta & PARTIAL:
+            self.peers.add_partial(False)
+        if seeder == 0 and event == EVENT_PAUSED:
+            bits |= PARTIAL
+            self.peers.add_partial(True)
+        if seeder != 0 and bits == 0 and (event == EVENT_COMPLETED or not was_seeder):
+            bits = COMPLETED
+            self._complete()
+        meta = (now & SECONDS) | bits
+        self.words[at] = meta
+        if (seeder != 0) != was_seeder:
+            self.peers.change_role(slot, seeder, meta)
+
+    def _complete(self) -> cython.void:
+        """One more completion of the swarm at hand."""
+        at: size = self.peers.at[0] - HEAD + 10
+        count: u32 = self.peers.word32(at)
+        self.counts[COMPLETIONS] += 1
+        if count < 0x7FFF_FFFF:
+            self.peers.set32(at, count + 1)
+
+    def _store(self, s: size, slot: size, tag: u32, frame: View, at: size, seeder: u32, event: u32, now: u32) -> u32:
+        """Store a peer that is not known, if limits and memory allow; returns the reply's status."""
+        exempt: u32 = frame[at + AT_EVENT] & FLAG_EXEMPT
+        meta: u32 = now & SECONDS
+        made: cython.bint = slot == 0
+        if self.peers.entries_of_source() >= self.entry_limit and exempt == 0:
+            self.counts[ENTRY_LIMIT] += 1
+            return STATUS_NOT_STORED
+        if made:
+            if not self._may_make_swarm(now) and exempt == 0:
+                self.counts[SWARM_LIMIT] += 1
+                return STATUS_NOT_STORED
+            slot = self._make_swarm(s, tag, frame, at + AT_INFO_HASH)
+            if slot == 0:
+                self.counts[MEMORY] += 1
+                return STATUS_NOT_STORED
+            self.peers.walk(slot)
+        elif self.peers.seeders + self.peers.leechers == 0:
+            self.peers.set32(self.peers.at[0] - 2, 0)  # it held the time of the last peer
+        if seeder == 0 and event == EVENT_PAUSED:
+            meta |= PARTIAL
+        if seeder != 0 and event == EVENT_COMPLETED:
+            meta |= COMPLETED
+        if not self.peers.insert(slot, seeder, meta):
+            self.counts[MEMORY] += 1
+            self._forget_empty(s, slot, now)
+            return STATUS_NOT_STORED
+        self.counts[STORED] += 1
+        if meta & PARTIAL:
+            self.peers.add_partial(True)
+        if meta & COMPLETED:
+            self._complete()
+        self.peers.find(seeder)
+        return 0
+
+    def _remove(self, s: size, slot: size, now: u32) -> cython.void:
+        """Remove the peer that was found, and its swarm if nothing is left to keep."""
+        if self.words[self.peers.meta_at(self.peers.hit_block, self.peers.hit_index, self.peers.stride)] & PARTIAL:
+            self.peers.add_partial(False)
+        self.peers.remove_hit(slot)
+        self._forget_empty(s, slot, now)
+
+    def _forget_empty(self, s: size, slot: size, now: u32) -> cython.void:
+        """If the swarm at hand has no peers: note since when, or free it if it counts no completions."""
+        head: size = self.peers.at[0] - HEAD
+        if self.peers.seeders + self.peers.leechers != 0:
+            return
+        if self.peers.word32(head + 10) != 0:
+            self.peers.set32(head + 12, now)
+            return
+        self._delete(s, slot)
+
+    def _may_make_swarm(self, now: u32) -> cython.bint:
+        """Count a new swarm against the source of the peer at hand; whether it is within this minute's limit."""
+        word: u64 = self.peers.source()
+        at: size
+        minute: u32 = (now // 60) & 0xFFFF
+        count: u32
+        word = ((word ^ self.secret) * SPREAD) & ALL64
+        at = cython.cast(size, word >> 49)
+        count = self.newcomers[at]
+        if count >> 16 != minute:
+            count = minute << 16
+        if (count & 0xFFFF) >= self.swarm_limit:
+            return False
+        self.newcomers[at] = count + 1
+        return True
+
+    # Replies
+
+    def _scraped(self, frame: View, at: size, out: u8[::1], to: size) -> size:
+        """The reply to a scrape of the swarm at hand, if there is one."""
+        head: size
+        completed: u32 = 0
+        partial: u32 = 0
+        if self.peers.groups > 0:
+            head = self.peers.at[0] - HEAD
+            completed = self.peers.word32(head + 10)
+            if self.peers.leechers > 0:
+                partial = self.peers.word32(head + 12)
+        put_u32(out, to, cython.cast(u32, REPLY))
+        put_u32(out, to + AT_STATUS, 0)
+        put_u32(out, to + AT_PARTIAL_SEEDS, partial)
+        put_u32(out, to + AT_COMPLETED, completed)
+        copy(out, to + AT_TICKET, frame, at, TICKET)
+        put_be32(out, to + AT_INTERVAL, self.peers.seeders)
+        put_be32(out, to + AT_INTERVAL + 4, completed)
+        put_be32(out, to + AT_INTERVAL + 8, self.peers.leechers)
+        return to + REPLY
+
+    def _listed(self, frame: View, at: size, out: u8[::1], to: size, kind: u32, status: u32) -> size:
+        """The reply to an announce: counts and peers of the swarm at hand."""
+        flags: u32 = frame[at + AT_EVENT]
+        want: size = frame[at + AT_WANT]
+        family: u32 = PUBLIC6 if kind >= PUBLIC6 else 0
+        local: cython.bint = is_local(frame, at + AT_ADDRESS, family)
+        tenth: u32 = self.interval // 10
+        own: size = 0
+        other: size = 0
+        completed: u32 = 0
+        end: size = to + AT_PEERS
+        if want > MAX_WANT:
+            want = MAX_WANT
+        if (flags & EVENT_MASK) == EVENT_STOPPED:
+            want = 0
+        if self.peers.groups > 0:
+            completed = self.peers.word32(self.peers.at[0] - HEAD + 10)
+            if want > 0:
+                own = self._list_family(family, local, flags & FLAG_SEEDER, want, out, end)
+                end += own * (6 if family == 0 else 18)
+                if flags & FLAG_BOTH_FAMILIES and own < want:
+                    family = PUBLIC6 - family
+                    other = self._list_family(family, local, flags & FLAG_SEEDER, want - own, out, end)
+                    end += other * (6 if family == 0 else 18)
+        put_u32(out, to, cython.cast(u32, end - to))
+        out[to + AT_STATUS] = status
+        out[to + AT_PART] = 2 if kind >= PUBLIC6 else 0
+        put_u16(out, to + AT_OWN_FAMILY, cython.cast(u32, own))
+        put_u32(out, to + AT_OTHER_FAMILY, cython.cast(u32, other))
+        put_u32(out, to + AT_COMPLETED, completed)
+        copy(out, to + AT_TICKET, frame, at, TICKET)
+        put_be32(out, to + AT_INTERVAL, self.interval - tenth + cython.cast(u32, self.peers.draw(2 * tenth + 1)))
+        put_be32(out, to + AT_INTERVAL + 4, self.peers.leechers)
+        put_be32(out, to + AT_INTERVAL + 8, self.peers.seeders)
+        return end
+
+    def _list_family(self, family: u32, local: cython.bint, seeder: u32, want: size, out: u8[::1], to: size) -> size:
+        """Endpoints of one family; an asker in a local range gets such peers first."""
+        many: size = 0
+        if local:
+            many = self.peers.list_peers(family + LOCAL, seeder, want, out, to)
+        if many < want:
+            to += many * (6 if family == 0 else 18)
+            many += self.peers.list_peers(family, seeder, want - many, out, to)
+        return many
+
+    # Tables
+
+    def _homes(self, s: size) -> size:
+        """Homes of a slice's table: its slots but for those at the end that take what runs over."""
+        slots: size = cython.cast(size, self.room[s]) * 4 // 3
+        return slots - (slots // 4 if slots < 128 else 32)
+
+    def _find(self, s: size, tag: u32, source: View, at: size) -> size:
+        """The word of a swarm's slot, or 0; then `place` is where it would go."""
+        slot: size
+        ref: u32
+        found: cython.int
+        if self.table[s] == 0:
+            self.place = 0
+            return 0
+        slot = cython.cast(size, self.table[s]) * 4 + 3 * ((cython.cast(size, tag) * self._homes(s)) >> 16)
+        while True:
+            ref = self.peers.word32(slot)
+            if ref == 0 or self.words[slot + 2] > tag:
+                break
+            if self.words[slot + 2] == tag:
+                found = self._compare(cython.cast(size, ref) * 8, source, at)
+                if found == 0:
+                    return slot
+                if found > 0:
+                    break
+            slot += 3
+        self.place = slot
+        return 0
+
+    def _compare(self, swarm: size, source: View, at: size) -> cython.int:
+        """A stored info-hash against one of 20 bytes elsewhere: below, equal or above 0."""
+        i: size
+        if swarm < 0 or swarm + 20 > len(self.raw) or at < 0 or at + 20 > len(source):
+            return 0
+        if cython.compiled:
+            return memcmp(cython.address(self.raw[swarm]), cython.address(source[at]), 20)
+        else:
+            for i in range(20):
+                if self.raw[swarm + i] != source[at + i]:
+                    return cython.cast(cython.int, self.raw[swarm + i]) - source[at + i]
+            return 0
+
+    def _make_swarm(self, s: size, tag: u32, source: View, at: size) -> size:
+        """A swarm without peers, in the table; the word of its slot, or 0 if memory ran out."""
+        ref: u32
+        head: size
+        granules: size = (HEAD + 5 + 1 * 4 + 3) // 4  # the head block of one IPv4 peer
+        if cython.cast(size, self.filled[s]) * 5 >= self._homes(s) * 4 and not self._resize(s, True):
+            return 0
+        self._find(s, tag, source, at)
+        while not self._shift(s):
+            if not self._resize(s, True):
+                return 0
+            self._find(s, tag, source, at)
+        ref = self.arena.take(granules)
+        if ref == 0:
+            self._unshift(s, self.place)
+            return 0
+        head = cython.cast(size, ref) * 4
+        copy(self.raw, 2 * head, source, at, 20)
+        self.peers.set32(head + 10, 0)
+        self.peers.set32(head + 12, 0)
+        self.peers.set32(head + HEAD, 0)
+        self.words[head + HEAD + 2] = 0
+        self.words[head + HEAD + 3] = 1
+        self.words[head + HEAD + 4] = 0
+        self.peers.set32(self.place, ref)
+        self.words[self.place + 2] = tag
+        self.filled[s] += 1
+        self.swarms += 1
+        return self.place
+
+    def _end_of(self, s: size) -> size:
+        """The word past a table's last slot; that slot always stays free, as the end of every search."""
+        return cython.cast(size, self.table[s]) * 4 + 3 * (cython.cast(size, self.room[s]) * 4 // 3)
+
+    def _shift(self, s: size) -> cython.bint:
+        """Free the slot at `place` by moving those from it to the next free one; False if the table is full."""
+        slot: size = self.place
+        last: size = self._end_of(s) - 3
+        while slot < last and self.peers.word32(slot) != 0:
+            slot += 3
+        if slot >= last:
+            return False
+        while slot > self.place:
+            slot -= 3
+            self._copy_slot(slot + 3, slot)
+        return True
+
+    def _unshift(self, s: size, slot: size) -> cython.void:
+        """Close the gap at `slot` with those after it that are not at their home."""
+        base: size = cython.cast(size, self.table[s]) * 4
+        homes: size = self._homes(s)
+        while True:
+            if self.peers.word32(slot + 3) == 0:
+                break
+            if slot + 3 == base + 3 * ((cython.cast(size, self.words[slot + 5]) * homes) >> 16):
+                break
+            self._copy_slot(slot, slot + 3)
+            slot += 3
+        self.peers.set32(slot, 0)
+
+    def _copy_slot(self, to: size, start: size) -> cython.void:
+        self.words[to] = self.words[start]
+        self.words[to + 1] = self.words[start + 1]
+        self.words[to + 2] = self.words[start + 2]
+
+    def _delete(self, s: size, slot: size) -> cython.void:
+        """Free the swarm at hand, which has no peers, and its slot."""
+        self.peers.free_swarm()
+        self.filled[s] -= 1
+        self.swarms -= 1
+        self._unshift(s, slot)
+
+    def _resize(self, s: size, larger: cython.bint) -> cython.bint:
+        """A larger table for a slice, or one that fits; False if memory ran out."""
+        old: size = cython.cast(size, self.table[s]) * 4
+        end: size = self._end_of(s)
+        room: size = self.room[s]
+        granules: size = 6
+        ref: u32
+        slot: size = old
+        if not larger:
+            if self.filled[s] == 0:
+                self._replace_table(s, 0, 0)
+                return True
+            while self._slots_for(granules) < 2 * cython.cast(size, self.filled[s]):
+                granules = next_room(granules)
+            if granules >= room:
+                return True
+        elif room > 0:
+            granules = next_room(room)
+        while True:
+            ref = self.arena.take(granules)
+            if ref == 0:
+                return False
+            if self._fill_table(ref, granules, slot, end if old != 0 else old):
+                break
+            self.arena.give(ref, granules)
+            granules = next_room(granules)
+        self._replace_table(s, ref, cython.cast(u32, granules))
+        return True
+
+    def _slots_for(self, granules: size) -> size:
+        return granules * 4 // 3
+
+    def _replace_table(self, s: size, ref: u32, granules: u32) -> cython.void:
+        if self.table[s] != 0:
+            self.arena.give(self.table[s], self.room[s])
+        self.table[s] = ref
+        self.room[s] = granules
+
+    def _fill_table(self, ref: u32, granules: size, slot: size, end: size) -> cython.bint:
+        """Copy the swarms of the slots from `slot` to `end` in order into an unused table; False if they run over."""
+        slots: size = granules * 4 // 3
+        homes: size = slots - (slots // 4 if slots < 128 else 32)
+        base: size = cython.cast(size, ref) * 4
+        to: size = base
+        home: size
+        k: size
+        for k in range(slots):
+            self.peers.set32(base + 3 * k, 0)
+        while slot < end:
+            if self.peers.word32(slot) != 0:
+                home = base + 3 * ((cython.cast(size, self.words[slot + 2]) * homes) >> 16)
+                if to < home:
+                    to = home
+                if to >= base + 3 * (slots - 1):
+                    return False
+                self._copy_slot(to, slot)
+                to += 3
+            slot += 3
+        return True
+
+    def _seek(self, s: size, cursor: u8[::1]) -> size:
+        """The word of the first slot at or after a cursor, or of the table's end."""
+        slot: size
+        end: size = self._end_of(s)
+        if self.table[s] == 0:
+            return 0
+        slot = cython.cast(size, self.table[s]) * 4
+        if cursor[23] != 0:
+            slot = self._find(s, read_u16(cursor, 20), cursor, 0)
+            if slot == 0:
+                slot = self.place
+        return self._next_slot(slot, end)
+
+    def _next_slot(self, slot: size, end: size) -> size:
+        """The first slot in use from `slot` on, or the end."""
+        while slot < end and self.peers.word32(slot) == 0:
+            slot += 3
+        return slot
+
+    def _note(self, cursor: u8[::1], slot: size) -> cython.void:
+        """Let a cursor name the swarm at a slot, and the peer block where work on it stopped."""
+        at: size = cython.cast(size, self.peers.word32(slot)) * 8
+        k: size
+        for k in range(20):
+            cursor[k] = self.raw[at + k]
+        put_u16(cursor, 20, self.words[slot + 2])
+        cursor[22] = self.peers.resume_kind & 0xFF
+        cursor[23] = 1
+        put_u32(cursor, 24, self.peers.resume_key)
+
+    def _resume(self, cursor: u8[::1], slot: size) -> cython.void:
+        """Set the peers' resume point from a cursor if it names the swarm at a slot, otherwise to its start."""
+        self.peers.resume_key = 0
+        if cursor[23] == 1 and self._compare(cython.cast(size, self.peers.word32(slot)) * 8, cursor, 0) == 0:
+            self.peers.resume_kind = cursor[22]
+            self.peers.resume_key = read_u32(cursor, 24)
+
+    # Sweeping
+
+    def _sweep_slice(self, s: size, now: u32, budget: size) -> size:
+        """Sweep a slice from the cursor on; cursor[23] is 0 if its end was reached. Returns the steps."""
+        slot: size = self._seek(s, self.cursor)
+        done: size = 2
+        swarms: u64
+        self.peers.resume_key = 0
+        if slot != 0:
+            while slot < self._end_of(s):
+                self._resume(self.cursor, slot)
+                done += self.peers.sweep(slot, now, budget - done)
+                swarms = self.swarms
+                if self.peers.resume_key == 0:
+                    self._expire_swarm(s, slot, now)
+                    if self.swarms == swarms:
+                        slot += 3
+                    slot = self._next_slot(slot, self._end_of(s))
+                    self.cursor[23] = 0
+                if done >= budget and slot < self._end_of(s):
+                    self._note(self.cursor, slot)
+                    return done
+            if cython.cast(size, self.filled[s]) * 6 < self._slots_for(self.room[s]):
+                self._resize(s, False)
+        self.cursor[23] = 0
+        return done
+
+    def _expire_swarm(self, s: size, slot: size, now: u32) -> cython.void:
+        """Free a swarm without peers whose count of completed is none, or old."""
+        head: size = self.peers.at[0] - HEAD
+        if self.peers.seeders + self.peers.leechers != 0:
+            return
+        if self.peers.word32(head + 12) == 0 and self.peers.word32(head + 10) != 0:
+            self.peers.set32(head + 12, now)
+        elif self.peers.word32(head + 10) == 0 or now - self.peers.word32(head + 12) > KEEP_COMPLETED:
+            self._delete(s, slot)
+
+    # Dump and load
+
+    def _dump(self, s: size, cursor: u8[::1], out: u8[::1], now: u32) -> size:
+        slot: size = self._seek(s, cursor)
+        to: size = 0
+        if slot != 0:
+            while slot < self._end_of(s):
+                if to + LARGEST_SECTION > len(out):
+                    self.peers.resume_key = 0
+                    self._note(cursor, slot)
+                    return to
+                self._resume(cursor, slot)
+                to = self.peers.dump(slot, self.words[slot + 2], now, out, to)
+                if self.peers.resume_key != 0:
+                    self._note(cursor, slot)
+                    return to
+                cursor[23] = 0
+                slot = self._next_slot(slot + 3, self._end_of(s))
+        cursor[23] = 2
+        return to
+
+    def _load(self, s: size, chunk: View, now: u32) -> size:
+        at: size = 0
+        merged: size = 0
+        kind: u32
+        slot: size
+        many: size
+        stride: size
+        while at < len(chunk):
+            kind = chunk[at + 22]
+            many = chunk[at + 23]
+            stride = 6 if kind < PUBLIC6 else 18
+            slot = self._find(s, read_u16(chunk, at + 20), chunk, at)
+            if slot == 0:
+                slot = self._make_swarm(s, read_u16(chunk, at + 20), chunk, at)
+            if slot == 0:
+                self.full = True
+            else:
+                merged += self._load_section(slot, chunk, at, now)
+                self.peers.walk(slot)
+                self._forget_empty(s, slot, now)
+            at += SECTION + many * (stride + 3)
+        return merged
+
+    def _load_section(self, slot: size, chunk: View, at: size, now: u32) -> size:
+        """Merge one section into its swarm; sets `full` if a peer found no room."""
+        kind: u32 = chunk[at + 22]
+        many: size = chunk[at + 23]
+        completed: u32 = read_u32(chunk, at + 24)
+        merged: size = 0
+        k: size
+        age: u32
+        stride: size = 6 if kind < PUBLIC6 else 18
+        self.peers.walk(slot)
+        if completed > self.peers.word32(self.peers.at[0] - HEAD + 10):
+            self.peers.set32(self.peers.at[0] - HEAD + 10, completed & 0x7FFF_FFFF)
+        at += SECTION
+        for k in range(many):
+            age = read_u16(chunk, at + stride)
+            if age <= self.peers.lifetime and self._merge_peer(slot, chunk, at, kind, age, chunk[at + stride + 2], now):
+                merged += 1
+            at += stride + 3
+        return merged
+
+    def _merge_peer(self, slot: size, chunk: View, at: size, kind: u32, age: u32, bits: u32, now: u32) -> cython.bint:
+        """Merge one peer of a chunk into the swarm at hand; whether that changed anything."""
+        seeder: u32 = bits & PEER_SEEDER
+        meta: u32 = (now - age) & SECONDS
+        where: size
+        known: u32
+        known_age: u32
+        self.peers.take_peer(chunk, at, kind)
+        if bits & PEER_COMPLETED:
+            meta |= COMPLETED
+        if bits & PEER_PARTIAL and seeder == 0:
+            meta |= PARTIAL
+        if not self.peers.find(seeder):
+            if self.peers.seeders + self.peers.leechers == 0:
+                self.peers.set32(self.peers.at[0] - 2, 0)
+            if not self.peers.insert(slot, seeder, meta):
+                self.full = True
+                return False
+            if meta & PARTIAL:
+                self.peers.add_partial(True)
+            return True
+        where = self.peers.meta_at(self.peers.hit_block, self.peers.hit_index, self.peers.stride)
+        known = self.words[where]
+        known_age = (now - known) & SECONDS
+        was_seeder: cython.bint = self.peers.is_seeder_at(self.peers.hit_block, self.peers.hit_index)
+        if age > known_age or (age == known_age and (was_seeder or seeder == 0)):
+            return False
+        if known & PARTIAL:
+            self.peers.add_partial(False)
+        if meta & PARTIAL:
+            self.peers.add_partial(True)
+        self.words[where] = meta | (known & COMPLETED)
+        if (seeder != 0) != was_seeder:
+            self.peers.change_role(slot, seeder, meta | (known & COMPLETED))
+        return True
+
+
+@cython.cfunc
+@cython.inline
+@cython.nogil
+@cython.exceptval(check=False)
+def read_u16(source: View, at: size) -> u32:
+    high: u32 = source[at + 1]
+    return source[at] | (high << 8)
+
+
+@cython.cfunc
+@cython.inline
+@cython.nogil
+@cython.exceptval(check=False)
+def read_u32(source: View, at: size) -> u32:
+    return read_u16(source, at) | (read_u16(source, at + 2) << 16)
+
+
+@cython.cfunc
+@cython.inline
+@cython.nogil
+@cython.exceptval(check=False)
+def put_u16(out: u8[::1], at: size, value: u32) -> cython.void:
+    out[at] = value & 0xFF
+    out[at + 1] = (value >> 8) & 0xFF
+
+
+@cython.cfunc
+@cython.inline
+@cython.nogil
+@cython.exceptval(check=False)
+def put_u32(out: u8[::1], at: size, value: u32) -> cython.void:
+    put_u16(out, at, value & 0xFFFF)
+    put_u16(out, at + 2, value >> 16)
+
+
+@cython.cfunc
+@cython.inline
+@cython.nogil
+@cython.exceptval(check=False)
+def put_be32(out: u8[::1], at: size, value: u32) -> cython.void:
+    out[at] = value >> 24
+    out[at + 1] = (value >> 16) & 0xFF
+    out[at + 2] = (value >> 8) & 0xFF
+    out[at + 3] = value & 0xFF
+
+
+@cython.cfunc
+@cython.inline
+@cython.nogil
+@cython.exceptval(check=False)
+def copy(to: u8[::1], at: size, source: View, start: size, many: size) -> cython.void:
+    """Copy bytes between two buffers, if both ends are inside."""
+    if many <= 0 or at < 0 or start < 0 or at + many > len(to) or start + many > len(source):
+        return
+    if cython.compiled:
+        memcpy(cython.address(to[at]), cython.address(source[start]), many)
+    else:
+        to[at : at + many] = source[start : start + many]
+
+
+@cython.cfunc
+@cython.inline
+@cython.nogil
+@cython.exceptval(check=False)
+def next_room(granules: size) -> size:
+    """The granules of the next larger table: half as many more, doubling from a frame on."""
+    return granules + (granules + 1) // 2 if granules < 170 else (256 if granules < 256 else (
+        512 if granules < 512 else 2 * granules
+    ))
+
+
+@cython.cfunc
+@cython.inline
+@cython.nogil
+@cython.exceptval(check=False)
+def is_local(frame: View, at: size, family: u32) -> cython.bint:
+    """Whether an address of 16 bytes is in a private, shared, link-local or loopback range.
+
+    RFC 1918, RFC 6598, RFC 3927, RFC 1122; for IPv6 RFC 4193, RFC 4291.
+    """
+    a: u32
+    b: u32
+    i: size
+    if family != 0:
+        a = frame[at]
+        b = frame[at + 1]
+        if (a & 0xFE) == 0xFC or (a == 0xFE and (b & 0xC0) == 0x80):
+            return True
+        for i in range(15):
+            if frame[at + i] != 0:
+                return False
+        return frame[at + 15] == 1
+    a = frame[at + 12]
+    b = frame[at + 13]
+    if a == 10 or a == 127:
+        return True
+    if a == 192:
+        return b == 168
+    if a == 172:
+        return (b & 0xF0) == 16
+    if a == 169:
+        return b == 254
+    return a == 100 and (b & 0xC0) == 64
+
+
+@cython.cfunc
+@cython.inline
+@cython.nogil
+@cython.exceptval(check=False)
+def kind_of(frame: View, at: size, flags: u32) -> u32:
+    """The kind of the peer whose address and port lie at `at`."""
+    family: u32 = PUBLIC6 if flags & FLAG_IPV6 else 0
+    if frame[at + 16] == 0 and frame[at + 17] < 2:
+        return family + HIDDEN
+    return family + LOCAL if is_local(frame, at, family) else family
