@@ -210,7 +210,7 @@ class Conversation:
         (replied,) = struct.unpack_from(">I", reply)
         if replied == ERROR:
             text = reply[8:].rstrip(b"\0").decode("utf-8", "replace")
-            raise TrackerError(f"{self.who} answered: {text if text.isprintable() else ascii(text)}")
+            raise TrackerError(f"{self.who} answered: {text if text.isprintable() else ascii(text)[1:-1]}")
         if replied != action:
             raise TrackerError(f"{self.who} answered action {action} with action {replied}")
         return reply[8:]

@@ -1,0 +1,68 @@
+import logging
+import socket
+
+import pytest
+
+from cluster import listening
+from cluster.listening import ListenError
+from common import config
+from common.values import Endpoint
+
+
+def listen_on(*endpoints):
+    return config.read({"gateways": [{"name": "g", "listen": list(endpoints)}], "admin": None})
+
+
+@pytest.fixture
+def opened():
+    kept = []
+    yield kept
+    for sock in kept:
+        sock.close()
+
+
+def test_sockets_come_in_the_order_of_the_file(opened):
+    opened += listening.open_sockets(listen_on("127.0.0.1:0", "[::1]:0", "127.0.0.2:0"))
+    assert [sock.getsockname()[0] for sock in opened] == ["127.0.0.1", "::1", "127.0.0.2"]
+    assert {sock.type for sock in opened} == {socket.SOCK_DGRAM}
+    assert not any(sock.getblocking() for sock in opened)
+
+
+def test_both_families_may_have_the_same_port(opened):
+    opened += listening.open_sockets(listen_on("0.0.0.0:0"))
+    port = opened[0].getsockname()[1]
+    opened.append(listening.open_udp(Endpoint(f"[::]:{port}")))
+    assert opened[1].getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY) == 1
+
+
+def test_the_receive_buffer_is_larger_than_usual(opened):
+    opened.append(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+    opened.append(listening.open_udp(Endpoint("127.0.0.1:0")))
+    usual, large = (sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) for sock in opened)
+    assert large >= usual
+
+
+def test_who_has_a_small_buffer_is_told_how_to_change_it(opened, caplog):
+    caplog.set_level(logging.INFO)
+    opened.append(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+    listening.report_buffer(opened[0])
+    assert "to have 8 MiB: sysctl net.core.rmem_max=8388608" in caplog.text
+
+
+def test_a_port_in_use_is_one_line_with_its_path(opened):
+    opened += listening.open_sockets(listen_on("127.0.0.1:0"))
+    port = opened[0].getsockname()[1]
+    line = rf"gateways\[0\]\.listen\[1\]: cannot listen on 127\.0\.0\.1:{port} \(UDP\): Address already in use"
+    with pytest.raises(ListenError, match=line):
+        listening.open_sockets(listen_on("127.0.0.2:0", f"127.0.0.1:{port}"))
+
+
+def test_an_address_of_another_machine_is_one_line():
+    with pytest.raises(ListenError, match=r"listen\[0\]: cannot listen on 192\.0\.2\.1:6969"):
+        listening.open_sockets(listen_on("192.0.2.1:6969"))
+    with pytest.raises(ListenError, match=r"listen\[0\]: cannot listen on \[fe80::1%nowhere\]:6969"):
+        listening.open_sockets(listen_on("[fe80::1%nowhere]:6969"))
+
+
+def test_the_default_does_without_ipv6_where_there_is_none():
+    assert listening.without_ipv6(config.Config()).gateways[0].listen == ("0.0.0.0:6969",)

@@ -1,0 +1,101 @@
+"""The commands as an operator meets them: what they print, and their exit status."""
+
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+
+HASH = "ab" * 20
+
+
+def shoal(*arguments, **options):
+    command = [sys.executable, "-P", "-m", "cluster", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, **options)
+
+
+def refused(ended, status=2):
+    """The one line of an operator's mistake."""
+    assert ended.returncode == status, ended
+    assert ended.stdout == ""
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("shoal: ")
+    return line
+
+
+def test_the_version_is_told():
+    assert shoal("--version").stdout.startswith("shoal, version ")
+
+
+def test_help_lists_the_commands():
+    assert all(name in shoal("--help").stdout for name in ("up", "check", "announce", "scrape"))
+
+
+def test_check_says_what_a_file_means(tmp_path):
+    file = tmp_path / "cluster.yaml"
+    file.write_text("interval: 20m\ndata: /srv/shoal\nshards: [{name: big, memory: 2 GiB}]\nadmin: null\n")
+    told = shoal("check", file)
+    assert told.returncode == 0
+    assert told.stdout.startswith(f"{file}: fine")
+    for part in ("0.0.0.0:6969, [::]:6969 (UDP)", "shard big", "2 GiB", "listed for 38m", "/srv/shoal"):
+        assert part in told.stdout
+
+
+@pytest.mark.parametrize("command", [["check"], ["up", "--config"]])
+def test_a_bad_file_is_one_line(tmp_path, command):
+    file = tmp_path / "cluster.yaml"
+    file.write_text("interval: 1s\n")
+    assert f"{file}: interval: expected a duration" in refused(shoal(*command, file))
+    assert "expected a readable file, found no such file" in refused(shoal(*command, tmp_path / "no.yaml"))
+
+
+def test_up_refuses_a_port_in_use(tmp_path):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(("127.0.0.1", 0))
+        listen = f"127.0.0.1:{taken.getsockname()[1]}"
+        file = tmp_path / "cluster.yaml"
+        file.write_text(f"data: {tmp_path}/data\ngateways: [{{name: g, listen: ['{listen}']}}]\n")
+        line = refused(shoal("up", "--config", file))
+    assert f"gateways[0].listen[0]: cannot listen on {listen} (UDP): Address already in use" in line
+
+
+def test_up_refuses_keys_that_others_may_read(tmp_path):
+    (tmp_path / "cluster.key").write_text("")
+    (tmp_path / "cluster.key").chmod(0o644)
+    file = tmp_path / "cluster.yaml"
+    file.write_text(f"data: {tmp_path}\n")
+    assert "others may read it" in refused(shoal("up", "--config", file))
+
+
+def test_a_user_without_a_home_is_told(tmp_path):
+    environment = {
+        name: value for name, value in os.environ.items() if name not in ("STATE_DIRECTORY", "XDG_STATE_HOME")
+    }
+    assert "data: expected a directory" in refused(shoal("up", env=environment | {"HOME": "~"}))
+
+
+@pytest.mark.parametrize("command", ["announce", "scrape"])
+def test_the_client_refuses_what_makes_no_sense(command):
+    assert "this version speaks udp:// only" in refused(shoal(command, "http://127.0.0.1:1/announce", HASH))
+    assert "expected an info-hash" in refused(shoal(command, "udp://127.0.0.1:1", "abc"))
+    assert "expected an IP address" in refused(shoal(command, "udp://127.0.0.1:1", HASH, "--source", "here"))
+    assert shoal(command, "udp://127.0.0.1:1").returncode == 2
+
+
+@pytest.mark.parametrize("command", ["announce", "scrape"])
+def test_no_answer_is_one_line(command):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as mute:
+        mute.bind(("127.0.0.1", 0))
+        port = mute.getsockname()[1]
+        line = refused(shoal(command, f"udp://127.0.0.1:{port}", HASH, "--timeout", "0.05"), status=1)
+        assert f"127.0.0.1 port {port}: no answer to 3 requests" in line
+    assert "nowhere.invalid" in refused(shoal(command, "udp://nowhere.invalid:1", HASH), status=1)
+
+
+def test_a_command_imports_only_what_it_needs():
+    code = "import cluster.__main__, sys; print(*sorted(sys.modules))"
+    loaded = subprocess.run(
+        [sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert not {"rich", "yaml", "msgspec", "aiohttp", "uvloop"} & set(loaded)
