@@ -1,0 +1,37 @@
+"""Records out to the shards that answer for their slices, replies back. Sans-I/O: links are given to it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from gateway.udp_codec import UdpCodec
+
+
+class Link(Protocol):
+    """The way to a shard. Replies come back through `Router.take_replies`, at once or later."""
+
+    def send(self, frame: memoryview) -> None:
+        """Hand over a frame of records, which is valid until this returns."""
+
+
+class Router:
+    """Hands each link the records of its slices: one frame a link and turn of the loop."""
+
+    def __init__(self, codec: UdpCodec) -> None:
+        self.codec = codec
+        self.links: list[Link] = []
+        self.number = 0
+        size = codec.frame_size
+        self.frames = [codec.frames_view[at * size : (at + 1) * size] for at in range(codec.links)]
+
+    def dispatch(self) -> None:
+        """Send what the codec has put into frames."""
+        for index, link in enumerate(self.links):
+            if length := self.codec.close_frame(index, self.number + 1, 0, 0):
+                self.number += 1
+                link.send(self.frames[index][:length])
+
+    def take_replies(self, frame: memoryview, address: int) -> None:
+        """Queue the answers of a frame of replies that lies at `address`; it must stay until they are sent."""
+        self.codec.encode(frame, address)

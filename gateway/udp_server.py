@@ -1,0 +1,78 @@
+"""The UDP sockets of a gateway: a batch in, one kernel call, frames to the shards, a batch out."""
+
+from __future__ import annotations
+
+import os
+from time import monotonic_ns, time
+from typing import TYPE_CHECKING
+
+from common.histogram import Histogram
+
+if TYPE_CHECKING:
+    import socket
+    from asyncio import AbstractEventLoop
+    from collections.abc import Callable
+
+    from common.batch_io import Batch
+    from gateway.router import Router
+    from gateway.udp_codec import UdpCodec
+
+
+class UdpServer:
+    """Answers datagrams on `sockets`; the codec and the batch are made for them, in this order.
+
+    window: seconds of a connection ids' window. wall: the wall clock, which all gateways share.
+    """
+
+    def __init__(
+        self,
+        sockets: list[socket.socket],
+        batch: Batch,
+        codec: UdpCodec,
+        router: Router,
+        window: int,
+        wall: Callable[[], float] = time,
+    ) -> None:
+        self.sockets = sockets
+        self.batch = batch
+        self.codec = codec
+        self.router = router
+        self.window = window
+        self.wall = wall
+        self.batch_sizes = Histogram()
+        self.unsent = 0
+        self.inodes = {os.fstat(sock.fileno()).st_ino for sock in sockets}
+
+    def start(self, loop: AbstractEventLoop) -> None:
+        """Begin to read."""
+        for index, sock in enumerate(self.sockets):
+            loop.add_reader(sock.fileno(), self.on_readable, index)
+
+    def stop(self, loop: AbstractEventLoop) -> None:
+        """Stop reading; what is queued in the sockets stays there for who has them next."""
+        for sock in self.sockets:
+            loop.remove_reader(sock.fileno())
+
+    def on_readable(self, index: int) -> None:
+        """Answer what waits at a socket."""
+        many = self.batch.receive(index, self.sockets[index])
+        if many == 0:
+            return
+        self.batch_sizes.add(many)
+        now = monotonic_ns() // 1000
+        window = int(self.wall()) // self.window
+        done = 0
+        while done < many:
+            done = self.codec.decode(index, done, many, now, window)
+            self.router.dispatch()
+            self.flush()
+
+    def flush(self) -> None:
+        """Send the answers that are queued."""
+        for index, sock in enumerate(self.sockets):
+            if many := self.codec.take_pending(index):
+                self.unsent += self.batch.send(index, sock, many)
+
+    def tick(self) -> None:
+        """Give up scrapes whose parts do not come; to be called every second."""
+        self.codec.expire_gathers(monotonic_ns() // 1000)

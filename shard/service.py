@@ -1,0 +1,81 @@
+"""A shard at work: frames of records in, frames of replies out; expiry in small steps meanwhile."""
+
+from __future__ import annotations
+
+import secrets
+from random import Random
+from time import thread_time_ns
+from typing import TYPE_CHECKING
+
+from common import frames, metrics
+from common.batch_io import allocate
+from shard import slice_store
+from shard.arena import frames_in
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from prometheus_client.metrics_core import Metric
+
+    from common.clock import SteadyClock
+    from common.config import Config, Shard
+
+TICK = 0.05  # seconds between two steps of the sweep
+ROUND = 3.5  # seconds in which a sweep goes through all peers
+MOST_STEPS = 20_000  # of one call: about a millisecond
+MOST_RECORDS = 2048
+
+
+class OutOfMemoryError(Exception):
+    """The system does not give the memory that the configuration asks for."""
+
+
+class ShardWorker:
+    """One shard: its store, its clock, and the buffer in which replies are written."""
+
+    def __init__(self, config: Config, shard: Shard, clock: SteadyClock) -> None:
+        self.name = shard.name
+        self.memory = shard.memory
+        self.clock = clock
+        arena = frames_in(shard.memory - slice_store.overhead(config.slices)) * 4096
+        try:
+            memory = allocate(arena, huge=True)
+        except MemoryError as error:
+            raise OutOfMemoryError(f"shard {shard.name}: {error}") from error
+        self.store = slice_store.SliceStore(
+            memory,
+            config.slices,
+            config.interval,
+            config.lifetime,
+            config.limits.new_swarms,
+            config.limits.entries,
+            secrets.randbits(64),
+        )
+        self.replies = allocate(frames.HEADER + MOST_RECORDS * slice_store.LARGEST_REPLY)
+        self.random = Random(secrets.randbits(64))
+        self.longest_step = 0  # thread CPU nanoseconds of the longest sweep step
+        self.debt = 0.0
+
+    def answer(self, frame: memoryview) -> memoryview:
+        """Apply a frame of records; the frame of replies, valid until the next call. Raises ValueError."""
+        length = self.store.answer(frame, self.replies, self.clock.seconds(), self.random.getrandbits(64))
+        return self.replies[:length]
+
+    def tick(self) -> None:
+        """Sweep a little; to be called every TICK seconds."""
+        began = thread_time_ns()
+        self.debt = min(self.debt + self.store.steps_of_a_round() * TICK / ROUND, 4.0 * MOST_STEPS)
+        done = self.store.sweep(self.clock.seconds(), max(64, min(MOST_STEPS, int(self.debt))))
+        self.debt = max(0.0, self.debt - done)
+        self.longest_step = max(self.longest_step, thread_time_ns() - began)
+
+    def metrics(self) -> Iterable[Metric]:
+        """What the shard counted and holds."""
+        store = self.store
+        yield from metrics.shard(
+            store.counters(), store.peers_by_kind(), store.swarm_count(), store.bytes_taken(), self.memory
+        )
+        yield metrics.counter("shoal_sweep_rounds", "How often expiry went through all peers", store.rounds())
+        yield metrics.gauge(
+            "shoal_longest_step_seconds", "Longest step of expiry, in processor time", self.longest_step / 1e9
+        )
