@@ -45,8 +45,8 @@ def meanings(config: Config) -> list[tuple[str, str]]:
 def print_announced(answer: Announced) -> None:
     """The answer to an announce: a line of counts, then the peers."""
     console = Console()
-    counts = f"{answer.seeders} seeders, {answer.leechers} leechers, {len(answer.peers)} peers in this answer"
-    console.print(f"{counts}; announce again in {format_duration(answer.interval)}", highlight=False)
+    counts = f"seeders: {answer.seeders}, leechers: {answer.leechers}, peers in this answer: {len(answer.peers)}"
+    console.print(f"{counts}, next announce in: {format_duration(answer.interval)}", highlight=False)
     table = _table("address", "port")
     for address, port in answer.peers:
         table.add_row(address, str(port))

@@ -1,0 +1,95 @@
+"""`shoal up` as a whole: a tracker that answers, survives its worker and stops when it is told to."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from cluster import client, listening, start
+from cluster.client import Announce
+from common import config
+from common.config import Config
+
+HASH = bytes(20)
+
+
+@pytest.fixture
+def tracker(tmp_path):
+    """A running `shoal up`, and where it listens."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    file = tmp_path / "cluster.yaml"
+    listen = f"gateways: [{{name: g, listen: ['127.0.0.1:{port}', '[::1]:{port}']}}]"
+    file.write_text(f"data: {tmp_path}/data\nadmin: null\n{listen}\n")
+    process = subprocess.Popen([sys.executable, "-P", "-m", "cluster", "up", "--config", str(file)])
+    yield process, port
+    process.kill()
+    process.wait()
+
+
+def ask(host, port, peer):
+    """Announce until the tracker is there: it takes a moment to open its sockets."""
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            return client.announce(client.Tracker(host, port, b""), Announce(HASH, port=peer, left=1))
+        except client.TrackerError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+
+
+def workers(pid):
+    """The children of a process."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_answers_and_stops_cleanly(tracker, number):
+    process, port = tracker
+    for host in ("127.0.0.1", "::1"):
+        assert ask(host, port, 7001).peers == []
+        assert ask(host, port, 7002).peers == [(host, 7001)]
+    process.send_signal(number)
+    assert process.wait(5) == 0
+
+
+def test_another_worker_takes_over(tracker):
+    process, port = tracker
+    ask("127.0.0.1", port, 7001)
+    (before,) = workers(process.pid)
+    os.kill(before, signal.SIGKILL)
+    ask("127.0.0.1", port, 7001)
+    (after,) = workers(process.pid)
+    assert after != before
+
+
+def test_the_supervisor_stays_small(tracker):
+    process, port = tracker
+    ask("127.0.0.1", port, 7001)
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    assert int(status.split("VmRSS:")[1].split()[0]) < 16 << 10
+
+
+def test_the_config_is_in_a_file_that_can_be_read_again(monkeypatch):
+    fds = [start.config_file(Config())]
+    monkeypatch.delattr(os, "memfd_create")
+    fds.append(start.config_file(Config()))
+    for fd in fds * 2:
+        os.lseek(fd, 0, os.SEEK_SET)
+        assert config.decode(os.read(fd, 1 << 20)) == Config()
+    for fd in fds:
+        os.close(fd)
+
+
+def test_the_default_fits_the_machine(monkeypatch):
+    monkeypatch.setattr(listening, "has_ipv6", lambda: False)
+    assert start.default().gateways[0].listen == ("0.0.0.0:6969",)
+    monkeypatch.setattr(listening, "has_ipv6", lambda: True)
+    assert start.default().gateways[0].listen == ("0.0.0.0:6969", "[::]:6969")
