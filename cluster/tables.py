@@ -17,7 +17,7 @@ def print_meaning(file: Path, config: Config) -> None:
     for name, meaning in meanings(config):
         table.add_row(name, meaning)
     console = Console()
-    console.print(f"{file}: fine (version {config.version})", highlight=False, markup=False)
+    console.print(f"{file}: fine (version {config.version})", highlight=False, markup=False, soft_wrap=True)
     console.print(table)
 
 
@@ -46,7 +46,7 @@ def print_announced(answer: Announced) -> None:
     """The answer to an announce: a line of counts, then the peers."""
     console = Console()
     counts = f"seeders: {answer.seeders}, leechers: {answer.leechers}, peers in this answer: {len(answer.peers)}"
-    console.print(f"{counts}, next announce in: {format_duration(answer.interval)}", highlight=False)
+    console.print(f"{counts}, next announce in: {format_duration(answer.interval)}", highlight=False, soft_wrap=True)
     table = _table("address", "port")
     for address, port in answer.peers:
         table.add_row(address, str(port))
