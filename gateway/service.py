@@ -93,9 +93,7 @@ class GatewayService:
         wanted = self.config.limits
         ids = self.config.connection_ids
         peers = self.config.peers
-        codec = UdpCodec(
-            batch, links, self.config.slices, peers.default, peers.most, ids.windows, ids.answer_invalid
-        )
+        codec = UdpCodec(batch, links, self.config.slices, peers.default, peers.most, ids.windows, ids.answer_invalid)
         codec.set_limits(
             wanted.connects.rate, wanted.connects.burst, wanted.requests.rate, wanted.requests.burst, wanted.errors
         )
@@ -105,9 +103,9 @@ class GatewayService:
 
     def _set_keys(self, codec: UdpCodec) -> None:
         key = self.keys.connection_id
-        codec.set_keys(
-            self.keys.cluster, key.current, key.previous or b"", key.rotated // self.udp_window, self.secret
-        )
+        # Until a gateway sees that the key was changed it makes ids with the old one, maybe in the next window.
+        last = key.rotated // self.udp_window + 1
+        codec.set_keys(self.keys.cluster, key.current, key.previous or b"", last, self.secret)
 
     @property
     def udp_window(self) -> int:
