@@ -27,6 +27,8 @@ cdef class Peers:
     cdef Py_ssize_t hit_block
     cdef Py_ssize_t hit_index
     cdef Py_ssize_t deepest
+    cdef unsigned long long expired
+    cdef Py_ssize_t chained
     cdef Py_ssize_t list_stride
     cdef unsigned int resume_kind
     cdef unsigned int resume_key
@@ -69,12 +71,15 @@ cdef class Peers:
     cdef void tidy(self, Py_ssize_t i, Py_ssize_t p) noexcept nogil
     cdef Py_ssize_t _join(self, Py_ssize_t g, Py_ssize_t p) noexcept nogil
     cdef void _dissolve(self, Py_ssize_t i) noexcept nogil
-    cdef void change_role(self, Py_ssize_t slot, unsigned int seeder, unsigned int meta) noexcept nogil
+    cdef void _free_blocks(self, Py_ssize_t g) noexcept nogil
+    cdef void _unchain(self, Py_ssize_t i) noexcept nogil
+    cdef bint change_role(self, Py_ssize_t slot, unsigned int seeder, unsigned int meta) noexcept nogil
     cdef void free_swarm(self) noexcept nogil
     cdef unsigned long long source(self) noexcept nogil
     cdef void add_partial(self, bint more) noexcept nogil
     cdef Py_ssize_t _sweep_block(self, Py_ssize_t g, Py_ssize_t p, unsigned int now) noexcept nogil
     cdef Py_ssize_t seek_group(self) noexcept nogil
+    cdef void stop_at(self, Py_ssize_t i, unsigned long long key) noexcept nogil
     cdef unsigned long long key_after(self, Py_ssize_t g, Py_ssize_t p, unsigned int key) noexcept nogil
     cdef Py_ssize_t sweep(self, Py_ssize_t slot, unsigned int now, Py_ssize_t budget) noexcept nogil
     cdef Py_ssize_t list_peers(self, unsigned int kind, unsigned int seeder, Py_ssize_t want, unsigned char[::1] out, Py_ssize_t to) noexcept nogil

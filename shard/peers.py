@@ -51,6 +51,7 @@ KIND = cython.declare(u32, 0x0F)
 LEECHERS = cython.declare(u32, 0x10)  # of a group that has parted
 SEEDERS = cython.declare(u32, 0x20)
 ROLES = cython.declare(u32, 0x30)
+UNDER_WAY = cython.declare(u32, 0x80)  # in resume_kind
 SECONDS = cython.declare(u32, 0x3FFF)
 COMPLETED = cython.declare(u32, 0x4000)
 PARTIAL = cython.declare(u32, 0x8000)
@@ -159,6 +160,8 @@ class Peers:
         self.hit_group = 0
         self.hit_block = 0
         self.hit_index = 0
+        self.expired = 0
+        self.chained = 0
         self.deepest = 0
         self.list_stride = 3
         self.resume_kind = 0
@@ -405,6 +408,7 @@ class Peers:
         self.words[g + 3] = 1
         self.words[g + 4] = 0
         self.set32(self.at[self.groups - 1], ref)
+        self.chained += 1
         return True
 
     def _flat_granules(self, head: size, kind: u32, room: size) -> size:
@@ -506,6 +510,7 @@ class Peers:
             self.move_words(to + 5, g + 5 + leechers * stride, seeders * stride)
             self.move_words(to + 5 + seeders * stride, g + 5 + room * stride + leechers, seeders)
             self.set32(self.at[self.groups - 1], ref)
+            self.chained += 1
         self.words[g + 2] = kind | LEECHERS
         self.words[g + 4] = leechers | (leechers << 8)
         return True
@@ -695,8 +700,7 @@ class Peers:
             while joined != 0:
                 joined = self._join(g, joined)
         elif many == 0 and i > 0:
-            self.set32(self.owner[i], self.word32(g))
-            self.arena.give(cython.cast(u32, g // 4), self.group_granules(i))
+            self._unchain(i)
         elif room > 4 and 2 * many < room:
             self._set_flat(i, self.words[g + 2] & 0xFF, more_room(many))
 
@@ -736,55 +740,72 @@ class Peers:
         return cython.cast(size, ref) * 4
 
     def _dissolve(self, i: size) -> cython.void:
-        """Free an empty directory and its blocks; the head stays, as an empty group in one block."""
+        """Free an empty directory and its blocks; the head stays, as an empty group in one block.
+
+        If there is no memory for that block, the head stays as it is.
+        """
         g: size = self.at[i]
         kind: u32 = self.words[g + 2] & 0xFF
+        ref: u32
+        to: size
+        if i > 0:
+            self._free_blocks(g)
+            self._unchain(i)
+            return
+        ref = self.arena.take(self._flat_granules(HEAD, kind, 1))
+        if ref == 0:
+            return
+        self._free_blocks(g)
+        to = cython.cast(size, ref) * 4
+        self.move_words(to, g - HEAD, HEAD + 2)
+        self.words[to + HEAD + 2] = kind
+        self.words[to + HEAD + 3] = 1
+        self.words[to + HEAD + 4] = 0
+        self.set32(self.owner[0], ref)
+        self.arena.give(cython.cast(u32, (g - HEAD) // 4), self.group_granules(0))
+
+    def _free_blocks(self, g: size) -> cython.void:
+        """Free the peer blocks of a directory."""
+        stride: size = stride_of(self.words[g + 2])
         entries: size = 1 << ((self.words[g + 2] >> 8) - 1)
         k: size = 0
         p: size
-        ref: u32 = 0
-        small: size = self._flat_granules(HEAD, kind, 1)
-        if i == 0:
-            ref = self.arena.take(small)
-            if ref == 0:
-                return
         while k < entries:
             p = cython.cast(size, self.word32(g + 6 + 2 * k)) * 4
             k += entries >> (self.words[p] >> 8)
-            self.arena.give(cython.cast(u32, p // 4), self._block_granules(self.stride, self.words[p] & 0xFF))
-        if i == 0:
-            p = cython.cast(size, ref) * 4
-            self.move_words(p, g - HEAD, HEAD + 2)
-            self.words[p + HEAD + 2] = kind
-            self.words[p + HEAD + 3] = 1
-            self.words[p + HEAD + 4] = 0
-            self.set32(self.owner[0], ref)
-            self.arena.give(cython.cast(u32, (g - HEAD) // 4), (HEAD + 6 + 2 * entries + 3) // 4)
-        else:
-            self.set32(self.owner[i], self.word32(g))
-            self.arena.give(cython.cast(u32, g // 4), (6 + 2 * entries + 3) // 4)
+            self.arena.give(cython.cast(u32, p // 4), self._block_granules(stride, self.words[p] & 0xFF))
 
-    def change_role(self, slot: size, seeder: u32, meta: u32) -> cython.void:
-        """Move the peer that was found to the other role; it stays in the old one if memory ran out."""
-        p: size = self.hit_block
+    def _unchain(self, i: size) -> cython.void:
+        """Free the first block of a group that is not the head, which has no peers."""
+        self.set32(self.owner[i], self.word32(self.at[i]))
+        self.arena.give(cython.cast(u32, self.at[i] // 4), self.group_granules(i))
+        self.chained -= 1
+
+    def change_role(self, slot: size, seeder: u32, meta: u32) -> cython.bint:
+        """Move the peer that was found to the other role; False if memory ran out: it stays in the old one."""
+        done: cython.bint = True
         if (self.words[self.at[self.hit_group] + 2] & ROLES) == 0:
-            self._cut(p, self.hit_index)
-            self._put(p, seeder, meta)
+            self._cut(self.hit_block, self.hit_index)
+            self._put(self.hit_block, seeder, meta)
             self.count_peer(seeder, True)
-        elif self.insert(slot, seeder, meta) and self._find_among(ROLES, LEECHERS if seeder != 0 else SEEDERS):
+        elif self.insert(slot, seeder, meta):
+            self._find_among(ROLES, LEECHERS if seeder != 0 else SEEDERS)
             self.remove_hit(slot)
+        else:
+            done = False
         self.walk(slot)
         self.find(seeder)
+        return done
 
     def free_swarm(self) -> cython.void:
         """Free the blocks of the swarm at hand, which has no peers."""
-        i: size = self.groups
-        head: size
-        while i > 0:
-            i -= 1
-            head = HEAD if i == 0 else 0
-            self.arena.give(cython.cast(u32, (self.at[i] - head) // 4), self.group_granules(i))
-        self.groups = 0
+        while self.groups > 0:
+            self.groups -= 1
+            if self.words[self.at[self.groups] + 2] >> 8 != 0:
+                self._free_blocks(self.at[self.groups])
+            if self.groups > 0:
+                self._unchain(self.groups)
+        self.arena.give(cython.cast(u32, (self.at[0] - HEAD) // 4), self.group_granules(0))
 
     def source(self) -> u64:
         """The address of the peer at hand, /32 or /64, as a word."""
@@ -815,6 +836,7 @@ class Peers:
                 self._cut(p, k)
                 removed += 1
         if removed > 0:
+            self.expired += removed
             self.hash = hash_in(self.peer, 0, self.stride, self.secret)
             if self.words[g + 2] >> 8 != 0:
                 self.set32(g + 3, self.word32(g + 3) - cython.cast(u32, removed))
@@ -823,12 +845,22 @@ class Peers:
     def seek_group(self) -> size:
         """The group in which a sweep or dump goes on (resume_*), or the first."""
         i: size
-        if self.resume_key != 0:
+        if self.resume_kind != 0:
             for i in range(self.groups):
-                if (self.words[self.at[i] + 2] & 0xFF) == self.resume_kind and self.words[self.at[i] + 2] >> 8 != 0:
+                if ((self.words[self.at[i] + 2] & 0xFF) | UNDER_WAY) == self.resume_kind:
+                    if self.words[self.at[i] + 2] >> 8 == 0:
+                        self.resume_key = 0
                     return i
         self.resume_key = 0
         return 0
+
+    def stop_at(self, i: size, key: u64) -> cython.void:
+        """Let a sweep or dump go on at the block of `key` in a group; it is done after the last group."""
+        self.resume_kind = 0
+        self.resume_key = 0
+        if i < self.groups:
+            self.resume_kind = (self.words[self.at[i] + 2] & 0xFF) | UNDER_WAY
+            self.resume_key = cython.cast(u32, key)
 
     def key_after(self, g: size, p: size, key: u32) -> u64:
         """The first hash past block p, in which `key` lies; 2^32 after the last block."""
@@ -841,7 +873,7 @@ class Peers:
     def sweep(self, slot: size, now: u32, budget: size) -> size:
         """Remove the expired peers of the swarm at `slot`, from resume_* on; returns the steps taken.
 
-        If the budget runs out first, resume_key is where to go on, otherwise 0.
+        If the budget runs out first, resume_* is where to go on, otherwise resume_kind is 0.
         """
         self.walk(slot)
         done: size = 4
@@ -880,11 +912,9 @@ class Peers:
                     self.walk(slot)
                 key = 0
                 i += 1
-            elif done >= budget:
-                self.resume_kind = self.words[self.at[i] + 2] & 0xFF
-                self.resume_key = cython.cast(u32, key)
-                return done
-        self.resume_key = 0
+            if done >= budget:
+                break
+        self.stop_at(i, key)
         return done
 
     # Listing
@@ -1004,7 +1034,7 @@ class Peers:
     def dump(self, slot: size, tag: u32, now: u32, out: u8[::1], to: size) -> size:
         """Write the sections of the swarm at `slot` from resume_* on; returns where the next one goes.
 
-        If `out` has no room for another section, resume_key is where to go on, otherwise 0.
+        If `out` has no room for another section, resume_* is where to go on, otherwise resume_kind is 0.
         """
         self.walk(slot)
         i: size = self.seek_group()
@@ -1021,15 +1051,13 @@ class Peers:
             if key >= end:
                 key = 0
                 i += 1
-            elif to + SECTION + MOST * 21 > len(out):
-                self.resume_kind = self.words[g + 2] & 0xFF
-                self.resume_key = cython.cast(u32, key)
-                return to
-        self.resume_key = 0
+            if to + SECTION + MOST * 21 > len(out):
+                break
+        self.stop_at(i, key)
         return to
 
     def _dump_block(self, g: size, p: size, tag: u32, now: u32, out: u8[::1], to: size) -> size:
-        """One section: a block of a group."""
+        """One section: a block of a group. An empty one is written only to tell of a swarm without peers."""
         many: size = self.words[p + 1] & 0xFF
         leechers: size = self.words[p + 1] >> 8
         stride: size = stride_of(self.words[g + 2])
@@ -1038,6 +1066,8 @@ class Peers:
         meta: u32
         age: u32
         bits: u32
+        if many == 0 and self.seeders + self.leechers != 0:
+            return to
         self.send(out, to, head, 20)
         out[to + 20] = tag & 0xFF
         out[to + 21] = tag >> 8

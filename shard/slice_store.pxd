@@ -18,6 +18,7 @@ cdef class SliceStore:
     cdef unsigned long long secret
     cdef unsigned long long swarms
     cdef unsigned long long swept
+    cdef unsigned long long steps
     cdef unsigned int[::1] table
     cdef unsigned int[::1] room
     cdef unsigned int[::1] filled
@@ -28,7 +29,8 @@ cdef class SliceStore:
     cdef bint full
 
     cdef Py_ssize_t _answer(self, const unsigned char[::1] frame, Py_ssize_t at, unsigned char[::1] out, Py_ssize_t to, unsigned int now) noexcept nogil
-    cdef void _refresh(self, Py_ssize_t slot, unsigned int seeder, unsigned int event, unsigned int now) noexcept nogil
+    cdef unsigned int _refresh(self, Py_ssize_t slot, unsigned int seeder, unsigned int event, unsigned int now) noexcept nogil
+    cdef bint _rewrite(self, Py_ssize_t slot, unsigned int seeder, unsigned int meta, bint partial) noexcept nogil
     cdef void _complete(self) noexcept nogil
     cdef unsigned int _store(self, Py_ssize_t s, Py_ssize_t slot, unsigned int tag, const unsigned char[::1] frame, Py_ssize_t at, unsigned int seeder, unsigned int event, unsigned int now) noexcept nogil
     cdef void _remove(self, Py_ssize_t s, Py_ssize_t slot, unsigned int now) noexcept nogil

@@ -85,6 +85,7 @@ STOPPED = cython.declare(size, counters.STOPPED)
 SWARM_LIMIT = cython.declare(size, counters.SWARM_LIMIT)
 ENTRY_LIMIT = cython.declare(size, counters.ENTRY_LIMIT)
 MEMORY = cython.declare(size, counters.MEMORY)
+EXPIRED = cython.declare(size, counters.EXPIRED)
 COMPLETIONS = cython.declare(size, counters.COMPLETIONS)
 SHARD_SCRAPES = cython.declare(size, counters.SHARD_SCRAPES)
 
@@ -127,11 +128,12 @@ class SliceStore:
         self.raw = self.arena.raw
         self.slices = slices
         self.interval = interval
-        self.swarm_limit = swarm_limit
+        self.swarm_limit = swarm_limit if swarm_limit < 0xFFFF else 0xFFFF  # as far as is counted
         self.entry_limit = entry_limit
         self.secret = secret
         self.swarms = 0
         self.swept = 0
+        self.steps = 0
         self.table = memoryview(bytearray(4 * slices)).cast("I")
         self.room = memoryview(bytearray(4 * slices)).cast("I")
         self.filled = memoryview(bytearray(4 * slices)).cast("I")
@@ -188,6 +190,7 @@ class SliceStore:
             if self.cursor[23] == 0:
                 self.swept += 1
                 if self.swept % self.slices == 0:
+                    self.steps = 0
                     break
         return done
 
@@ -196,12 +199,14 @@ class SliceStore:
         return self.swept // self.slices
 
     def steps_of_a_round(self) -> int:
-        """About how many steps a sweep through all slices takes."""
-        total: size = 2 * self.slices + 8 * self.swarms
+        """How many steps the present sweep through all slices takes, or a few more."""
+        total: u64 = 2 * self.slices + 8 * self.swarms + 4 * cython.cast(u64, self.peers.chained)
         i: size
         for i in range(12):
             total += self.peers.totals[i]
-        return total
+        if total > self.steps:
+            self.steps = total  # never less than when the round began, however many peers it removes
+        return self.steps
 
     def dump(self, slice_id: u32, cursor: u8[::1], out: u8[::1], now: u32) -> int:
         """Write the next chunk of a slice from `cursor` on, and move the cursor; returns the chunk's length.
@@ -251,6 +256,7 @@ class SliceStore:
 
     def counters(self) -> list[int]:
         """The counts named in common/counters.py."""
+        self.counts[EXPIRED] = self.peers.expired
         return list(self.counts)
 
     # Answering
@@ -284,32 +290,40 @@ class SliceStore:
                 self._remove(s, slot, now)
         elif slot != 0 and self.peers.find(seeder):
             self.counts[REFRESHED] += 1
-            self._refresh(slot, seeder, event, now)
+            status = self._refresh(slot, seeder, event, now)
         else:
             status = self._store(s, slot, tag, frame, at, seeder, event, now)
         if flags & FLAG_NO_REPLY:
             return to
         return self._listed(frame, at, out, to, kind, status)
 
-    def _refresh(self, slot: size, seeder: u32, event: u32, now: u32) -> cython.void:
-        """A known peer announced again: its time, role and bits."""
-        p: size = self.peers.hit_block
-        was_seeder: cython.bint = self.peers.is_seeder_at(p, self.peers.hit_index)
-        at: size = self.peers.meta_at(p, self.peers.hit_index, self.peers.stride)
-        meta: u32 = self.words[at]
-        bits: u32 = meta & COMPLETED
-        if meta & PARTIAL:
-            self.peers.add_partial(False)
-        if seeder == 0 and event == EVENT_PAUSED:
-            bits |= PARTIAL
-            self.peers.add_partial(True)
-        if seeder != 0 and bits == 0 and (event == EVENT_COMPLETED or not was_seeder):
-            bits = COMPLETED
+    def _refresh(self, slot: size, seeder: u32, event: u32, now: u32) -> u32:
+        """A known peer announced again: its time, role and bits; returns the reply's status."""
+        at: size = self.peers.meta_at(self.peers.hit_block, self.peers.hit_index, self.peers.stride)
+        was_seeder: cython.bint = self.peers.is_seeder_at(self.peers.hit_block, self.peers.hit_index)
+        meta: u32 = (self.words[at] & COMPLETED) | (now & SECONDS)
+        if seeder != 0 and (meta & COMPLETED) == 0 and (event == EVENT_COMPLETED or not was_seeder):
+            meta |= COMPLETED
             self._complete()
-        meta = (now & SECONDS) | bits
+        if not self._rewrite(slot, seeder, meta, seeder == 0 and event == EVENT_PAUSED):
+            self.counts[MEMORY] += 1
+            return STATUS_NOT_STORED
+        return 0
+
+    def _rewrite(self, slot: size, seeder: u32, meta: u32, partial: cython.bint) -> cython.bint:
+        """Give the peer that was found a new word and role; False if it keeps its role for lack of memory."""
+        at: size = self.peers.meta_at(self.peers.hit_block, self.peers.hit_index, self.peers.stride)
+        was_seeder: cython.bint = self.peers.is_seeder_at(self.peers.hit_block, self.peers.hit_index)
+        if self.words[at] & PARTIAL:
+            self.peers.add_partial(False)
         self.words[at] = meta
-        if (seeder != 0) != was_seeder:
-            self.peers.change_role(slot, seeder, meta)
+        if (seeder != 0) != was_seeder and not self.peers.change_role(slot, seeder, meta):
+            return False
+        if partial:
+            self.peers.add_partial(True)
+            at = self.peers.meta_at(self.peers.hit_block, self.peers.hit_index, self.peers.stride)
+            self.words[at] = meta | PARTIAL
+        return True
 
     def _complete(self) -> cython.void:
         """One more completion of the swarm at hand."""
@@ -323,11 +337,11 @@ class SliceStore:
         """Store a peer that is not known, if limits and memory allow; returns the reply's status."""
         exempt: u32 = frame[at + AT_EVENT] & FLAG_EXEMPT
         meta: u32 = now & SECONDS
-        made: cython.bint = slot == 0
+        was_empty: cython.bint
         if self.peers.entries_of_source() >= self.entry_limit and exempt == 0:
             self.counts[ENTRY_LIMIT] += 1
             return STATUS_NOT_STORED
-        if made:
+        if slot == 0:
             if not self._may_make_swarm(now) and exempt == 0:
                 self.counts[SWARM_LIMIT] += 1
                 return STATUS_NOT_STORED
@@ -336,8 +350,7 @@ class SliceStore:
                 self.counts[MEMORY] += 1
                 return STATUS_NOT_STORED
             self.peers.walk(slot)
-        elif self.peers.seeders + self.peers.leechers == 0:
-            self.peers.set32(self.peers.at[0] - 2, 0)  # it held the time of the last peer
+        was_empty = self.peers.seeders + self.peers.leechers == 0
         if seeder == 0 and event == EVENT_PAUSED:
             meta |= PARTIAL
         if seeder != 0 and event == EVENT_COMPLETED:
@@ -347,6 +360,8 @@ class SliceStore:
             self._forget_empty(s, slot, now)
             return STATUS_NOT_STORED
         self.counts[STORED] += 1
+        if was_empty:
+            self.peers.set32(self.peers.at[0] - 2, 0)  # it held the time of the last peer
         if meta & PARTIAL:
             self.peers.add_partial(True)
         if meta & COMPLETED:
@@ -366,10 +381,10 @@ class SliceStore:
         head: size = self.peers.at[0] - HEAD
         if self.peers.seeders + self.peers.leechers != 0:
             return
-        if self.peers.word32(head + 10) != 0:
+        if self.peers.word32(head + 10) == 0:
+            self._delete(s, slot)
+        elif self.peers.word32(head + 12) == 0:
             self.peers.set32(head + 12, now)
-            return
-        self._delete(s, slot)
 
     def _may_make_swarm(self, now: u32) -> cython.bint:
         """Count a new swarm against the source of the peer at hand; whether it is within this minute's limit."""
@@ -458,9 +473,8 @@ class SliceStore:
     # Tables
 
     def _homes(self, s: size) -> size:
-        """Homes of a slice's table: its slots but for those at the end that take what runs over."""
-        slots: size = cython.cast(size, self.room[s]) * 4 // 3
-        return slots - (slots // 4 if slots < 128 else 32)
+        """Homes of a slice's table."""
+        return homes_of(cython.cast(size, self.room[s]))
 
     def _find(self, s: size, tag: u32, source: View, at: size) -> size:
         """The word of a swarm's slot, or 0; then `place` is where it would go."""
@@ -611,7 +625,7 @@ class SliceStore:
     def _fill_table(self, ref: u32, granules: size, slot: size, end: size) -> cython.bint:
         """Copy the swarms of the slots from `slot` to `end` in order into an unused table; False if they run over."""
         slots: size = granules * 4 // 3
-        homes: size = slots - (slots // 4 if slots < 128 else 32)
+        homes: size = homes_of(granules)
         base: size = cython.cast(size, ref) * 4
         to: size = base
         home: size
@@ -662,7 +676,7 @@ class SliceStore:
 
     def _resume(self, cursor: u8[::1], slot: size) -> cython.void:
         """Set the peers' resume point from a cursor if it names the swarm at a slot, otherwise to its start."""
-        self.peers.resume_key = 0
+        self.peers.resume_kind = 0
         if cursor[23] == 1 and self._compare(cython.cast(size, self.peers.word32(slot)) * 8, cursor, 0) == 0:
             self.peers.resume_kind = cursor[22]
             self.peers.resume_key = read_u32(cursor, 24)
@@ -674,13 +688,12 @@ class SliceStore:
         slot: size = self._seek(s, self.cursor)
         done: size = 2
         swarms: u64
-        self.peers.resume_key = 0
         if slot != 0:
             while slot < self._end_of(s):
                 self._resume(self.cursor, slot)
                 done += self.peers.sweep(slot, now, budget - done)
                 swarms = self.swarms
-                if self.peers.resume_key == 0:
+                if self.peers.resume_kind == 0:
                     self._expire_swarm(s, slot, now)
                     if self.swarms == swarms:
                         slot += 3
@@ -699,25 +712,24 @@ class SliceStore:
         head: size = self.peers.at[0] - HEAD
         if self.peers.seeders + self.peers.leechers != 0:
             return
-        if self.peers.word32(head + 12) == 0 and self.peers.word32(head + 10) != 0:
-            self.peers.set32(head + 12, now)
-        elif self.peers.word32(head + 10) == 0 or now - self.peers.word32(head + 12) > KEEP_COMPLETED:
-            self._delete(s, slot)
+        if self.peers.word32(head + 12) != 0 and now - self.peers.word32(head + 12) > KEEP_COMPLETED:
+            self.peers.set32(head + 10, 0)
+        self._forget_empty(s, slot, now)
 
     # Dump and load
 
     def _dump(self, s: size, cursor: u8[::1], out: u8[::1], now: u32) -> size:
         slot: size = self._seek(s, cursor)
         to: size = 0
-        if slot != 0:
+        if slot != 0 and cursor[23] != 2:
             while slot < self._end_of(s):
                 if to + LARGEST_SECTION > len(out):
-                    self.peers.resume_key = 0
+                    self.peers.resume_kind = 0
                     self._note(cursor, slot)
                     return to
                 self._resume(cursor, slot)
                 to = self.peers.dump(slot, self.words[slot + 2], now, out, to)
-                if self.peers.resume_key != 0:
+                if self.peers.resume_kind != 0:
                     self._note(cursor, slot)
                     return to
                 cursor[23] = 0
@@ -752,14 +764,14 @@ class SliceStore:
         """Merge one section into its swarm; sets `full` if a peer found no room."""
         kind: u32 = chunk[at + 22]
         many: size = chunk[at + 23]
-        completed: u32 = read_u32(chunk, at + 24)
+        completed: u32 = read_u32(chunk, at + 24) & 0x7FFF_FFFF
         merged: size = 0
         k: size
         age: u32
         stride: size = 6 if kind < PUBLIC6 else 18
         self.peers.walk(slot)
         if completed > self.peers.word32(self.peers.at[0] - HEAD + 10):
-            self.peers.set32(self.peers.at[0] - HEAD + 10, completed & 0x7FFF_FFFF)
+            self.peers.set32(self.peers.at[0] - HEAD + 10, completed)
         at += SECTION
         for k in range(many):
             age = read_u16(chunk, at + stride)
@@ -771,37 +783,31 @@ class SliceStore:
     def _merge_peer(self, slot: size, chunk: View, at: size, kind: u32, age: u32, bits: u32, now: u32) -> cython.bint:
         """Merge one peer of a chunk into the swarm at hand; whether that changed anything."""
         seeder: u32 = bits & PEER_SEEDER
+        partial: cython.bint = seeder == 0 and (bits & PEER_PARTIAL) != 0
         meta: u32 = (now - age) & SECONDS
-        where: size
         known: u32
         known_age: u32
+        was_seeder: cython.bint
+        was_empty: cython.bint = self.peers.seeders + self.peers.leechers == 0
         self.peers.take_peer(chunk, at, kind)
         if bits & PEER_COMPLETED:
             meta |= COMPLETED
-        if bits & PEER_PARTIAL and seeder == 0:
-            meta |= PARTIAL
         if not self.peers.find(seeder):
-            if self.peers.seeders + self.peers.leechers == 0:
-                self.peers.set32(self.peers.at[0] - 2, 0)
-            if not self.peers.insert(slot, seeder, meta):
+            if not self.peers.insert(slot, seeder, meta | (PARTIAL if partial else 0)):
                 self.full = True
                 return False
-            if meta & PARTIAL:
+            if was_empty:
+                self.peers.set32(self.peers.at[0] - 2, 0)
+            if partial:
                 self.peers.add_partial(True)
             return True
-        where = self.peers.meta_at(self.peers.hit_block, self.peers.hit_index, self.peers.stride)
-        known = self.words[where]
+        known = self.words[self.peers.meta_at(self.peers.hit_block, self.peers.hit_index, self.peers.stride)]
         known_age = (now - known) & SECONDS
-        was_seeder: cython.bint = self.peers.is_seeder_at(self.peers.hit_block, self.peers.hit_index)
+        was_seeder = self.peers.is_seeder_at(self.peers.hit_block, self.peers.hit_index)
         if age > known_age or (age == known_age and (was_seeder or seeder == 0)):
             return False
-        if known & PARTIAL:
-            self.peers.add_partial(False)
-        if meta & PARTIAL:
-            self.peers.add_partial(True)
-        self.words[where] = meta | (known & COMPLETED)
-        if (seeder != 0) != was_seeder:
-            self.peers.change_role(slot, seeder, meta | (known & COMPLETED))
+        if not self._rewrite(slot, seeder, meta | (known & COMPLETED), partial):
+            self.full = True
         return True
 
 
@@ -863,6 +869,16 @@ def copy(to: u8[::1], at: size, source: View, start: size, many: size) -> cython
         memcpy(cython.address(to[at]), cython.address(source[start]), many)
     else:
         to[at : at + many] = source[start : start + many]
+
+
+@cython.cfunc
+@cython.inline
+@cython.nogil
+@cython.exceptval(check=False)
+def homes_of(granules: size) -> size:
+    """Homes of a table of so many granules: its slots but for those at the end that take what runs over."""
+    slots: size = granules * 4 // 3
+    return slots - (slots // 4 if slots < 128 else 32 + slots // 64)
 
 
 @cython.cfunc
