@@ -127,8 +127,20 @@ EMPTY = cython.declare(View, b"no hash")
 @cython.inline
 @cython.nogil
 @cython.exceptval(check=False)
+def wrap(x: u64) -> u64:
+    """A sum, product or shift, modulo 2^64: what C does of itself."""
+    if cython.compiled:
+        return x
+    else:
+        return x & ALL64
+
+
+@cython.cfunc
+@cython.inline
+@cython.nogil
+@cython.exceptval(check=False)
 def turn(x: u64, by: u32) -> u64:
-    return ((x << by) & ALL64) | (x >> (64 - by))
+    return wrap(x << by) | (x >> (64 - by))
 
 
 @cython.cfunc
@@ -156,14 +168,14 @@ def sip(k0: u64, k1: u64, m0: u64, m1: u64, m2: u64, m3: u64, m4: u64, words: si
             rounds = 4
         v3 ^= m
         for r in range(rounds):
-            v0 = (v0 + v1) & ALL64
+            v0 = wrap(v0 + v1)
             v1 = turn(v1, 13) ^ v0
             v0 = turn(v0, 32)
-            v2 = (v2 + v3) & ALL64
+            v2 = wrap(v2 + v3)
             v3 = turn(v3, 16) ^ v2
-            v0 = (v0 + v3) & ALL64
+            v0 = wrap(v0 + v3)
             v3 = turn(v3, 21) ^ v0
-            v2 = (v2 + v1) & ALL64
+            v2 = wrap(v2 + v1)
             v1 = turn(v1, 17) ^ v2
             v2 = turn(v2, 32)
         v0 ^= m
@@ -622,9 +634,9 @@ class UdpCodec:
         mac: u64 = sip(
             k0,
             k1,
-            ((turned << 8) & ALL64) | 1,
-            (turned >> 56) | ((high << 8) & ALL64),
-            (high >> 56) | ((low << 8) & ALL64),
+            wrap(turned << 8) | 1,
+            (turned >> 56) | wrap(high << 8),
+            (high >> 56) | wrap(low << 8),
             (low >> 56) | (cython.cast(u64, 25) << 56),
             0,
             4,
@@ -685,9 +697,9 @@ class UdpCodec:
 
     def _admit(self, cost: u64, burst: u64, which: size, now: u64) -> cython.bint:
         """Take a token from the bucket (1 or 2) of the source in hand; exempt sources are not refused."""
-        key: u64 = ((self.secret ^ (self.high if self.ipv6 else self.low)) * SPREAD) & ALL64
+        key: u64 = wrap((self.secret ^ (self.high if self.ipv6 else self.low)) * SPREAD)
         key ^= key >> 32
-        key = (key * SPREAD) & ALL64
+        key = wrap(key * SPREAD)
         key |= 1  # 0: a place never used
         at: size = cython.cast(size, (key >> 40) & (SETS - 1)) * 12
         place: size = at
