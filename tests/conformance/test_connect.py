@@ -5,7 +5,7 @@ import socket
 import struct
 
 import pytest
-from trackers import MAGIC, Process, announce_request, connect_request, dual_stack, is_answer, is_error, put
+from trackers import MAGIC, Process, announce_request, connect_request, dual_stack, is_answer, is_error, pack_name
 
 from common import counters, keys
 
@@ -188,10 +188,7 @@ def send_from_port_0(tracker, datagram):
     try:
         raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_UDP)
     except PermissionError:
-        batch, udp = tracker.tracker.gateway.udp.batch, tracker.tracker.gateway.udp
-        put(batch, 0, datagram, struct.pack("<H2x4B8x", socket.AF_INET, 127, 0, 0, 1))
-        tracker.call(udp.codec.decode, 0, 0, 1, 0, 0)
-        assert tracker.call(udp.codec.take_pending, 0) == 0
+        assert tracker.feed([(pack_name("127.0.0.1", 0), datagram)]) == []
     else:
         with raw:
             port = tracker.addresses[0][1]
