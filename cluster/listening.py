@@ -13,7 +13,8 @@ from common.values import Endpoint
 log = logging.getLogger("shoal.listening")
 
 RECEIVE_BUFFER = 8 << 20  # bytes: what arrives while the loop is elsewhere, or a worker is started again
-SO_RCVBUFFORCE = 33  # of asm-generic/socket.h: root may exceed net.core.rmem_max
+SEND_BUFFER = 8 << 20  # bytes: the answers of a batch, which are given to the system at once
+SO_SNDBUFFORCE, SO_RCVBUFFORCE = 32, 33  # of asm-generic/socket.h: root may exceed net.core.wmem_max and rmem_max
 
 
 class ListenError(Exception):
@@ -36,7 +37,7 @@ def open_sockets(config: Config) -> list[socket.socket]:
 
 
 def open_udp(endpoint: Endpoint) -> socket.socket:
-    """A bound, non-blocking socket with a large receive buffer. Raises OSError."""
+    """A bound, non-blocking socket with large buffers. Raises OSError."""
     # getaddrinfo turns a zone (fe80::1%eth0) into its number.
     family, kind, protocol, _, address = socket.getaddrinfo(
         str(endpoint.address), endpoint.port, type=socket.SOCK_DGRAM, flags=socket.AI_NUMERICHOST
@@ -45,7 +46,7 @@ def open_udp(endpoint: Endpoint) -> socket.socket:
     try:
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        enlarge_buffer(sock)
+        enlarge_buffers(sock)
         sock.bind(address)
         sock.setblocking(False)
     except OSError:
@@ -54,12 +55,16 @@ def open_udp(endpoint: Endpoint) -> socket.socket:
     return sock
 
 
-def enlarge_buffer(sock: socket.socket) -> None:
-    """As large a receive buffer as this user may have."""
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER)
-    except OSError:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+def enlarge_buffers(sock: socket.socket) -> None:
+    """As large buffers as this user may have."""
+    for forced, option, size in (
+        (SO_RCVBUFFORCE, socket.SO_RCVBUF, RECEIVE_BUFFER),
+        (SO_SNDBUFFORCE, socket.SO_SNDBUF, SEND_BUFFER),
+    ):
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, forced, size)
+        except OSError:
+            sock.setsockopt(socket.SOL_SOCKET, option, size)
 
 
 def report_buffer(sock: socket.socket) -> None:
@@ -67,10 +72,11 @@ def report_buffer(sock: socket.socket) -> None:
     size = sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2  # Linux counts its own bookkeeping, twice
     if size < RECEIVE_BUFFER:
         log.info(
-            "UDP receive buffers are %s, bursts may be lost; to have %s: sysctl net.core.rmem_max=%d",
+            "UDP receive buffers are %s, bursts may be lost; to have %s: sysctl net.core.rmem_max=%d net.core.wmem_max=%d",
             format_size(size),
             format_size(RECEIVE_BUFFER),
             RECEIVE_BUFFER,
+            SEND_BUFFER,
         )
 
 
