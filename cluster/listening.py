@@ -72,7 +72,8 @@ def report_buffer(sock: socket.socket) -> None:
     size = sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2  # Linux counts its own bookkeeping, twice
     if size < RECEIVE_BUFFER:
         log.info(
-            "UDP receive buffers are %s, bursts may be lost; to have %s: sysctl net.core.rmem_max=%d net.core.wmem_max=%d",
+            "UDP receive buffers are %s, bursts may be lost; "
+            "to have %s: sysctl net.core.rmem_max=%d net.core.wmem_max=%d",
             format_size(size),
             format_size(RECEIVE_BUFFER),
             RECEIVE_BUFFER,

@@ -10,6 +10,7 @@ control (6 words)   0 length  1 level, type  2.. in_pktinfo or in6_pktinfo: the 
 Where the system calls do not exist the same arrays are filled and emptied one datagram at a time.
 """
 
+import contextlib
 import ctypes
 import errno
 import mmap
@@ -35,9 +36,7 @@ def _system_call(name: str, arguments: list[type]) -> "ctypes._NamedFuncPointer 
     return call
 
 
-_recvmmsg = _system_call(
-    "recvmmsg", [ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_int, ctypes.c_void_p]
-)
+_recvmmsg = _system_call("recvmmsg", [ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_int, ctypes.c_void_p])
 _sendmmsg = _system_call("sendmmsg", [ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_int])
 
 
@@ -48,10 +47,8 @@ def allocate(size: int, huge: bool = False) -> memoryview:
     except (OSError, ValueError, OverflowError) as error:
         raise MemoryError(f"the system does not give {size:,} bytes of memory: {error}") from error
     if huge and hasattr(mmap, "MADV_HUGEPAGE"):
-        try:
+        with contextlib.suppress(OSError):  # a kernel without large pages
             region.madvise(mmap.MADV_HUGEPAGE)
-        except OSError:  # a kernel without large pages
-            pass
     return memoryview(region)
 
 

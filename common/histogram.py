@@ -13,11 +13,11 @@ class Histogram:
         self.buckets[min((value - 1).bit_length(), 23)] += 1
         self.total += value
 
-    def cumulative(self) -> list[tuple[str, float]]:
-        """Upper bounds and counts up to them, as Prometheus has them."""
+    def cumulative(self, unit: float = 1) -> list[tuple[str, float]]:
+        """Upper bounds in units and counts up to them, as Prometheus has them."""
         rows: list[tuple[str, float]] = []
         count = 0
         for power, here in enumerate(self.buckets[:-1]):
             count += here
-            rows.append((str(1 << power), count))
+            rows.append((f"{(1 << power) * unit:g}", count))
         return [*rows, ("+Inf", count + self.buckets[-1])]

@@ -43,7 +43,7 @@ class Metrics:
         self.registry = CollectorRegistry()
         self.sources: list[Source] = []
         ProcessCollector(registry=self.registry)
-        self.registry.register(self)  # type: ignore[arg-type]  # a collector by its method
+        self.registry.register(self)
 
     def collect(self) -> Iterator[Metric]:
         """Called by the registry."""
@@ -73,9 +73,9 @@ def gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
     return GaugeMetricFamily(name, text, value=value)
 
 
-def histogram(name: str, text: str, values: Histogram) -> HistogramMetricFamily:
-    """A histogram in powers of two."""
-    return HistogramMetricFamily(name, text, buckets=values.cumulative(), sum_value=values.total)
+def histogram(name: str, text: str, values: Histogram, unit: float = 1) -> HistogramMetricFamily:
+    """A histogram in powers of two; `unit` is what its values are counted in."""
+    return HistogramMetricFamily(name, text, buckets=values.cumulative(unit), sum_value=values.total * unit)
 
 
 def gateway(values: list[int]) -> Iterator[Metric]:

@@ -53,7 +53,6 @@ class GatewayService:
         self.router = Router(self.codec)
         self.router.links = list(connect(self.router))
         self.udp = UdpServer(sockets, batch, self.codec, self.router, config.connection_ids.window, wall)
-        self.loop_turns = 0
 
     def start(self, loop: AbstractEventLoop) -> None:
         """Begin to read."""
@@ -85,6 +84,8 @@ class GatewayService:
         yield from metrics.gateway(self.codec.counters())
         sizes = "Datagrams taken with one system call"
         yield metrics.histogram("shoal_batch_datagrams", sizes, self.udp.batch_sizes)
+        turns = "Turns of the loop that had datagrams to answer, by how long they took"
+        yield metrics.histogram("shoal_loop_turn_seconds", turns, self.udp.turns, 1e-6)
         yield metrics.counter("shoal_unsent", "Answers that the system did not take", self.udp.unsent)
         drops = metrics.socket_drops(self.udp.inodes)
         yield metrics.counter("shoal_socket_drops", "Datagrams dropped, as a socket's buffer was full", drops)

@@ -188,9 +188,7 @@ def sip(k0: u64, k1: u64, m0: u64, m1: u64, m2: u64, m3: u64, m4: u64, words: si
 @cython.exceptval(check=False)
 def swap32(x: u64) -> u32:
     """The 4 bytes of a word's low half in the other order."""
-    return cython.cast(
-        u32, ((x & 0xFF) << 24) | ((x & 0xFF00) << 8) | ((x >> 8) & 0xFF00) | ((x >> 24) & 0xFF)
-    )
+    return cython.cast(u32, ((x & 0xFF) << 24) | ((x & 0xFF00) << 8) | ((x >> 8) & 0xFF00) | ((x >> 24) & 0xFF))
 
 
 @cython.cfunc
@@ -821,9 +819,7 @@ class UdpCodec:
             return True
         for i in range(5):
             self.ticket[i] = self.gather_words[base + 3 + i]
-        self._queue(
-            cython.cast(size, self.ticket[0] & 0xFFFF), self.gather_address + base * 8 + 88, 8 + 12 * parts
-        )
+        self._queue(cython.cast(size, self.ticket[0] & 0xFFFF), self.gather_address + base * 8 + 88, 8 + 12 * parts)
         self.counts[SCRAPE_ANSWERS] += 1
         self._free_place(place)
         return True

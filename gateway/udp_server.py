@@ -40,6 +40,7 @@ class UdpServer:
         self.window = window
         self.wall = wall
         self.batch_sizes = Histogram()
+        self.turns = Histogram()  # microseconds from a batch's arrival to its last answer
         self.unsent = 0
         self.inodes = {os.fstat(sock.fileno()).st_ino for sock in sockets}
 
@@ -66,6 +67,7 @@ class UdpServer:
             done = self.codec.decode(index, done, many, now, window)
             self.router.dispatch()
             self.flush()
+        self.turns.add(monotonic_ns() // 1000 - now + 1)
 
     def flush(self) -> None:
         """Send the answers that are queued."""

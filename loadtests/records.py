@@ -73,9 +73,7 @@ def make_store(memory: int, slices: int = 1024) -> slice_store.SliceStore:
     """A store that refuses nobody. `memory`: its ceiling in bytes."""
     arena = frames_in(memory - slice_store.overhead(slices)) * 4096
     no_limit = (1 << 32) - 1
-    return slice_store.SliceStore(
-        allocate(arena, huge=True), slices, INTERVAL, LIFETIME, no_limit, no_limit, 0x5EED
-    )
+    return slice_store.SliceStore(allocate(arena, huge=True), slices, INTERVAL, LIFETIME, no_limit, no_limit, 0x5EED)
 
 
 def reply_buffer(records: int = 1024) -> memoryview:

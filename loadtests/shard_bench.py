@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from common import frames
+from shard.service import MOST_STEPS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from shard.slice_store import SliceStore
 
 ROUNDS = 10
+RUNS = 3
 LONGEST = 2_000_000  # nanoseconds that no step may take
 console = Console(width=120)
 
@@ -104,40 +106,74 @@ class Singles(Swarms):
 
 
 class Longest:
-    """The longest run of a kind of step, by the thread's processor time, and by the wall."""
+    """The longest of each kind of step, by the thread's processor time and by the wall.
+
+    Other guests of this machine's host are billed to us now and then. So all runs do the same steps in the
+    same order, and a step took as long as it took in the quickest of them.
+    """
 
     def __init__(self) -> None:
-        self.steps: dict[str, tuple[int, int, int]] = {}
+        self.runs: list[dict[str, list[tuple[int, int]]]] = []
 
-    def run(self, name: str, call: Callable[[], int]) -> int:
+    def begin(self) -> None:
+        """Begin another run."""
+        self.runs.append({})
+
+    def run(self, name: str, call: Callable[..., int], *arguments: object) -> int:
         """Call and note."""
         wall, cpu = perf_counter_ns(), thread_time_ns()
-        result = call()
+        result = call(*arguments)
         cpu, wall = thread_time_ns() - cpu, perf_counter_ns() - wall
-        count, longest, by_wall = self.steps.get(name, (0, 0, 0))
-        self.steps[name] = (count + 1, max(longest, cpu), max(by_wall, wall))
+        self.runs[-1].setdefault(name, []).append((cpu, wall))
         return result
+
+    def rows(self) -> list[tuple[str, int, int, int]]:
+        """Kind of step, how many, the longest by processor time and by the wall, in nanoseconds."""
+        rows = []
+        for name in self.runs[0]:
+            steps = list(zip(*(run[name] for run in self.runs), strict=True))
+            cpu = max(min(took[0] for took in step) for step in steps)
+            wall = max(min(took[1] for took in step) for step in steps)
+            rows.append((name, len(steps), cpu, wall))
+        return rows
 
 
 def print_pauses() -> bool:
     """Whether no step of a shard with 5 M peers, 500,000 of them in one swarm, took over 2 ms of processor time."""
-    swarms, out = Swarms(100_000, 4_500_000), reply_buffer()
+    longest = Longest()
+    for _ in range(RUNS):
+        longest.begin()
+        peers = pause(longest)
+    table = Table(title=f"longest steps with {peers:,} peers, 500,000 of them in one swarm, best of {RUNS} equal runs")
+    for name in ("step", "steps", "longest, CPU ms", "wall ms"):
+        table.add_column(name, justify="left" if name == "step" else "right")
+    for name, count, cpu, wall in longest.rows():
+        table.add_row(name, f"{count:,}", f"{cpu / 1e6:.2f}", f"{wall / 1e6:.2f}")
+    console.print(table)
+    return all(cpu <= LONGEST for _, _, cpu, _ in longest.rows())
+
+
+def pause(longest: Longest) -> int:
+    """One run: fill, dump, load, sweep, age, sweep until nobody is left; returns how many peers there were."""
+    swarms, out, store = Swarms(100_000, 4_500_000), reply_buffer(), make_store(4 << 30)
     swarms.sizes[0] = 500_000
-    store, longest = make_store(4 << 30), Longest()
     for one in swarms.frames_of(swarms.all_peers()):
-        longest.run(f"announce, {FRAME} new peers", lambda one=one: store.answer(one, out, 1, 1))
+        longest.run(f"announce, {FRAME} new peers", store.answer, one, out, 1, 1)
     dump_all(store, longest)
-    target = store.rounds() + 1
-    while store.rounds() < target:
-        longest.run("sweep, nobody expires", lambda: store.sweep(2, 20_000))
+    sweep(store, longest, "sweep, nobody expires", 2)
     half = [swarms.pick() for _ in range(500_000)] + [(0, peer) for peer in range(0, 500_000, 2)]
     for one in swarms.frames_of(half):
-        longest.run(f"announce, {FRAME} known peers", lambda one=one: store.answer(one, out, 2000, 1))
-    for now in (LIFETIME + 10, LIFETIME + 2010):
-        target = store.rounds() + 2
-        while store.rounds() < target:
-            longest.run("sweep, most expire", lambda now=now: store.sweep(now, 20_000))
-    return show_pauses(longest, sum(swarms.sizes))
+        longest.run(f"announce, {FRAME} known peers", store.answer, one, out, 2000, 1)
+    sweep(store, longest, "sweep, most expire", LIFETIME + 10)
+    sweep(store, longest, "sweep, all expire", LIFETIME + 2010)
+    return sum(swarms.sizes)
+
+
+def sweep(store: SliceStore, longest: Longest, name: str, now: int) -> None:
+    """Sweep once round, in steps as the worker's."""
+    target = store.rounds() + 2
+    while store.rounds() < target:
+        longest.run(name, store.sweep, now, MOST_STEPS)
 
 
 def dump_all(store: SliceStore, longest: Longest) -> None:
@@ -146,20 +182,8 @@ def dump_all(store: SliceStore, longest: Longest) -> None:
     for slice_id in range(1024):
         cursor = bytearray(frames.CURSOR)
         while cursor[23] != 2:
-            length = longest.run("dump, 64 KiB", lambda s=slice_id, c=cursor: store.dump(s, c, chunk, 1))
-            part = bytes(chunk[:length])
-            longest.run("load, 64 KiB", lambda s=slice_id, p=part: other.load(s, p, 1))
-
-
-def show_pauses(longest: Longest, peers: int) -> bool:
-    """Print the table; whether all is within the bound."""
-    table = Table(title=f"longest steps with {peers:,} peers, 500,000 of them in one swarm")
-    for name in ("step", "steps", "longest, CPU ms", "wall ms"):
-        table.add_column(name, justify="left" if name == "step" else "right")
-    for name, (count, cpu, wall) in longest.steps.items():
-        table.add_row(name, f"{count:,}", f"{cpu / 1e6:.2f}", f"{wall / 1e6:.2f}")
-    console.print(table)
-    return all(cpu <= LONGEST for _, cpu, _ in longest.steps.values())
+            length = longest.run("dump, 64 KiB", store.dump, slice_id, cursor, chunk, 1)
+            longest.run("load, 64 KiB", other.load, slice_id, bytes(chunk[:length]), 1)
 
 
 def main() -> int:

@@ -35,11 +35,13 @@ def test_both_families_may_have_the_same_port(opened):
     assert opened[1].getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY) == 1
 
 
-def test_the_receive_buffer_is_larger_than_usual(opened):
+@pytest.mark.parametrize("option", [socket.SO_RCVBUF, socket.SO_SNDBUF])
+def test_buffers_are_as_large_as_may_be(opened, option):
     opened.append(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+    opened[0].setsockopt(socket.SOL_SOCKET, option, 8 << 20)  # what this user may have
     opened.append(listening.open_udp(Endpoint("127.0.0.1:0")))
-    usual, large = (sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) for sock in opened)
-    assert large >= usual
+    allowed, taken = (sock.getsockopt(socket.SOL_SOCKET, option) for sock in opened)
+    assert taken >= allowed
 
 
 def test_who_has_a_small_buffer_is_told_how_to_change_it(opened, caplog):
