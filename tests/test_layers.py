@@ -1,0 +1,75 @@
+"""Who may import whom: arrows point down, and gateway and shard never know each other."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+MAY_IMPORT = {
+    "common": {"common"},
+    "gateway": {"gateway", "common"},
+    "shard": {"shard", "common"},
+    "cluster": {"cluster", "gateway", "shard", "common"},
+}
+OURS = set(MAY_IMPORT) | {"loadtests", "tests", "tools", "trackers"}
+NUMBERS = {"common.counters", "common.frames"}  # plain numbers, no code
+KERNELS = {
+    "gateway.udp_codec": NUMBERS,
+    "shard.arena": NUMBERS,
+    "shard.peers": NUMBERS | {"shard.arena"},
+    "shard.slice_store": NUMBERS | {"shard.arena", "shard.peers"},
+}
+C_LIBRARY = {"cython", "libc.string"}
+
+
+def file_of(module):
+    return ROOT / (module.replace(".", "/") + ".py")
+
+
+def imported(path):
+    """All modules that a file imports, wherever in it that stands."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} has a relative import"
+            submodules = {f"{node.module}.{alias.name}" for alias in node.names}
+            found = {name for name in submodules if file_of(name).exists()}
+            names |= found if found else {node.module}
+    return {name.removeprefix("cython.cimports.") for name in names}
+
+
+def sources(package):
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+@pytest.mark.parametrize("package", MAY_IMPORT)
+def test_arrows_point_down(package):
+    assert sources(package)
+    for path in sources(package):
+        ours = {name.split(".")[0] for name in imported(path)} & OURS
+        assert ours <= MAY_IMPORT[package], path
+
+
+def test_all_kernels_are_known():
+    """A file that imports cython is a kernel."""
+    files = [path for package in MAY_IMPORT for path in sources(package)]
+    assert {path for path in files if "cython" in imported(path)} == {file_of(kernel) for kernel in KERNELS}
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_kernels_import_nothing_but_numbers_and_kernels(kernel):
+    assert imported(file_of(kernel)) <= C_LIBRARY | KERNELS[kernel]
+
+
+@pytest.mark.parametrize("module", sorted(NUMBERS))
+def test_plain_numbers_import_nothing(module):
+    assert imported(file_of(module)) == set()
+
+
+def test_the_rules_are_not_blind(tmp_path):
+    planted = tmp_path / "planted.py"
+    planted.write_text("def later():\n    from shard import service\n    import gateway.router as router\n")
+    assert imported(planted) == {"shard.service", "gateway.router"}
