@@ -41,7 +41,8 @@ Chunk of a slice: sections, each the peers of one swarm that lie together
 20  2  bits 32..47 of the info-hash's SipHash       2  age in seconds, rounded up
 22  1  kind of the peers (PUBLIC4 ...)              1  PEER_* bits
 23  1  count of the peers
-24  4  completed
+24  4  completed                          A swarm without peers: a section of count 0, in
+                                          place of the kind the hours since it lost the last one
 """
 
 VERSION = 1

@@ -89,3 +89,4 @@ cdef class Peers:
     cdef void _send_run(self, Py_ssize_t p, Py_ssize_t start, Py_ssize_t end, Py_ssize_t own, unsigned char[::1] out, Py_ssize_t to) noexcept nogil
     cdef Py_ssize_t dump(self, Py_ssize_t slot, unsigned int tag, unsigned int now, unsigned char[::1] out, Py_ssize_t to) noexcept nogil
     cdef Py_ssize_t _dump_block(self, Py_ssize_t g, Py_ssize_t p, unsigned int tag, unsigned int now, unsigned char[::1] out, Py_ssize_t to) noexcept nogil
+    cdef unsigned int _hours_empty(self, unsigned int now) noexcept nogil

@@ -1071,7 +1071,7 @@ class Peers:
         self.send(out, to, head, 20)
         out[to + 20] = tag & 0xFF
         out[to + 21] = tag >> 8
-        out[to + 22] = self.words[g + 2] & KIND
+        out[to + 22] = self.words[g + 2] & KIND if many > 0 else self._hours_empty(now)
         out[to + 23] = many
         self.send(out, to + 24, head + 10, 4)
         to += SECTION
@@ -1090,3 +1090,8 @@ class Peers:
             out[to + 2] = bits
             to += 3
         return to
+
+    def _hours_empty(self, now: u32) -> u32:
+        """How long ago the swarm at hand, which has no peers, lost the last one: hours, rounded up."""
+        hours: u32 = (now - self.word32(self.at[0] - 2)) // 3600 + 1
+        return hours if hours < 255 else 255

@@ -95,7 +95,7 @@ COMPLETED = cython.declare(u32, 0x4000)
 PARTIAL = cython.declare(u32, 0x8000)
 ALL64 = cython.declare(u64, 0xFFFF_FFFF_FFFF_FFFF)
 SPREAD = cython.declare(u64, 0x9E37_79B9_7F4A_7C15)
-KEEP_COMPLETED = cython.declare(u32, 86_400)  # seconds that a swarm without peers keeps its count of completed
+KEEP_HOURS = cython.declare(u32, 24)  # that a swarm without peers keeps its count of completed
 SOURCES = cython.declare(size, 1 << 15)  # counters of new swarms per source
 LARGEST_REPLY = frames.REPLY + frames.MAX_WANT * 18
 FIXED = 8 * 12 + 4 * 2 * (1 << 15) + 4 * (1 << 15)  # bytes of counters, whatever the size
@@ -221,7 +221,8 @@ class SliceStore:
     def load(self, slice_id: u32, chunk: View, now: u32) -> int:
         """Merge a chunk into a slice; returns how many peers were new, younger or turned seeder.
 
-        Of two announces of an endpoint the younger wins, at equal age the seeder; `completed` takes the larger.
+        Of two announces of an endpoint the younger wins, at equal age the seeder; `completed` takes the larger;
+        a swarm without peers lost the last one when the store says so that knew it later.
         Raises ValueError if the chunk does not add up (nothing of it is merged), MemoryError if a peer found
         no room.
         """
@@ -230,7 +231,7 @@ class SliceStore:
         if slice_id >= self.slices:
             raise ValueError("no such slice")
         while at + SECTION <= len(chunk):
-            if chunk[at + 22] >= KINDS:
+            if chunk[at + 22] >= KINDS and chunk[at + 23] != 0:
                 raise ValueError("a section of an unknown kind")
             stride = 6 if chunk[at + 22] < PUBLIC6 else 18
             at += SECTION + chunk[at + 23] * (stride + 3)
@@ -712,7 +713,7 @@ class SliceStore:
         head: size = self.peers.at[0] - HEAD
         if self.peers.seeders + self.peers.leechers != 0:
             return
-        if self.peers.word32(head + 12) != 0 and now - self.peers.word32(head + 12) > KEEP_COMPLETED:
+        if self.peers.word32(head + 12) != 0 and now - self.peers.word32(head + 12) > 3600 * KEEP_HOURS:
             self.peers.set32(head + 10, 0)
         self._forget_empty(s, slot, now)
 
@@ -748,6 +749,9 @@ class SliceStore:
             kind = chunk[at + 22]
             many = chunk[at + 23]
             stride = 6 if kind < PUBLIC6 else 18
+            if many == 0 and kind > KEEP_HOURS:
+                at += SECTION
+                continue
             slot = self._find(s, read_u16(chunk, at + 20), chunk, at)
             if slot == 0:
                 slot = self._make_swarm(s, read_u16(chunk, at + 20), chunk, at)
@@ -769,9 +773,15 @@ class SliceStore:
         k: size
         age: u32
         stride: size = 6 if kind < PUBLIC6 else 18
+        since: u32 = 1
         self.peers.walk(slot)
         if completed > self.peers.word32(self.peers.at[0] - HEAD + 10):
             self.peers.set32(self.peers.at[0] - HEAD + 10, completed)
+        if many == 0 and self.peers.seeders + self.peers.leechers == 0:
+            if now > 3600 * kind:
+                since = now - 3600 * kind
+            if since > self.peers.word32(self.peers.at[0] - 2):
+                self.peers.set32(self.peers.at[0] - 2, since)
         at += SECTION
         for k in range(many):
             age = read_u16(chunk, at + stride)
@@ -887,9 +897,11 @@ def homes_of(granules: size) -> size:
 @cython.exceptval(check=False)
 def next_room(granules: size) -> size:
     """The granules of the next larger table: half as many more, doubling from a frame on."""
-    return granules + (granules + 1) // 2 if granules < 170 else (256 if granules < 256 else (
-        512 if granules < 512 else 2 * granules
-    ))
+    return (
+        granules + (granules + 1) // 2
+        if granules < 170
+        else (256 if granules < 256 else (512 if granules < 512 else 2 * granules))
+    )
 
 
 @cython.cfunc

@@ -1,0 +1,1077 @@
+"""The slice store against its rules, and against the store of plain dicts."""
+
+import struct
+from collections import Counter
+from collections.abc import Callable, Iterable
+from random import Random
+from types import ModuleType
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from packing import (
+    Endpoint,
+    Reply,
+    Request,
+    Section,
+    pack_frame,
+    split_replies,
+    unpack_chunk,
+    unpack_reply,
+)
+from reference_store import KEEP_COMPLETED, ReferenceStore, Swarm
+
+from common import counters, frames
+
+Kernel = Callable[[str], ModuleType]
+
+INTERVAL = 1800
+LIFETIME = 3270
+SECRET = 0x9D3F_0C52_7B1E_A846
+MIB = 1 << 20
+SMALLEST_OUT = 2 * (frames.SECTION + 64 * 21)
+HASH = b"A" * 20
+NEVER = 10**6
+
+
+class Both:
+    """A slice store and the model, which are given the same and must say the same."""
+
+    def __init__(
+        self,
+        kernel: Kernel,
+        memory: int = 4 * MIB,
+        slices: int = 4,
+        swarm_limit: int = 60_000,
+        entry_limit: int = NEVER,
+    ) -> None:
+        self.module = kernel("shard.slice_store")
+        self.arena = kernel("shard.arena")
+        self.slices = slices
+        self.memory = memory
+        frame_count = self.arena.frames_in(memory - self.module.overhead(slices))
+        self.store = self.module.SliceStore(
+            bytearray(frame_count * 4096), slices, INTERVAL, LIFETIME, swarm_limit, entry_limit, SECRET
+        )
+        self.model = ReferenceStore(LIFETIME, swarm_limit, entry_limit)
+        self.now = 1000
+        self.entropy = Random(4)
+        self.empty = self.store.bytes_taken()
+
+    def answer(self, requests: list[Request]) -> list[bytes]:
+        out = bytearray(frames.HEADER + len(requests) * (frames.REPLY + 18 * frames.MAX_WANT))
+        length = self.store.answer(pack_frame(requests), out, self.now, self.entropy.getrandbits(64))
+        return split_replies(bytes(out[:length]))
+
+    def announce(self, request: Request) -> Reply:
+        """Announce to both; the reply must be one that the model allows."""
+        (packed,) = self.answer([request])
+        reply = unpack_reply(packed)
+        status = self.model.announce(request, self.now, fits=reply.status == frames.STATUS_OK)
+        assert reply.status == status
+        self.check_reply(request, reply)
+        return reply
+
+    def announce_all(self, requests: Iterable[Request]) -> None:
+        """Announce many, as copies, to both."""
+        requests = [request.but(no_reply=True) for request in requests]
+        for at in range(0, len(requests), 1000):
+            assert self.answer(requests[at : at + 1000]) == []
+        for request in requests:
+            self.model.announce(request, self.now)
+
+    def check_reply(self, request: Request, reply: Reply) -> None:
+        swarm = self.model.swarms.get(request.info_hash, Swarm())
+        assert (reply.ticket, reply.is_part) == (request.ticket, False)
+        assert (reply.seeders, reply.leechers, reply.completed) == (swarm.seeders, swarm.leechers, swarm.completed)
+        assert INTERVAL * 0.9 <= reply.interval <= INTERVAL * 1.1
+        want = 0 if request.event == frames.EVENT_STOPPED else min(request.want, frames.MAX_WANT)
+        self.check_list(reply.own, want, *swarm.listable(request, request.is_ipv6))
+        if request.both:
+            self.check_list(reply.other, want - len(reply.own), *swarm.listable(request, not request.is_ipv6))
+        else:
+            assert reply.other == ()
+
+    def check_list(self, given: tuple[Endpoint, ...], want: int, first: set[Endpoint], second: set[Endpoint]) -> None:
+        assert len(given) == len(set(given)) == min(want, len(first) + len(second))
+        assert set(given[: len(first)]) <= first
+        assert set(given[len(first) :]) <= second
+
+    def scrape(self, info_hash: bytes) -> Reply:
+        (packed,) = self.answer([Request(info_hash, event=frames.EVENT_SCRAPE, ticket=bytes(range(48)))])
+        reply = unpack_reply(packed, is_scrape=True)
+        swarm = self.model.swarms.get(info_hash, Swarm())
+        assert reply.ticket == bytes(range(48))
+        assert (reply.seeders, reply.leechers, reply.completed) == (swarm.seeders, swarm.leechers, swarm.completed)
+        assert reply.partial_seeds == swarm.partial_seeds
+        return reply
+
+    def sweep(self, budget: int = 1 << 30) -> None:
+        """Sweep through everything, twice: the first round may be one that began earlier."""
+        for _ in range(2):
+            rounds = self.store.rounds()
+            while self.store.rounds() == rounds:
+                assert self.store.sweep(self.now, budget) > 0
+        self.model.expire(self.now)
+
+    def dump(self, slice_id: int, out: bytearray | None = None) -> list[Section]:
+        cursor = bytearray(frames.CURSOR)
+        out = out if out is not None else bytearray(SMALLEST_OUT)
+        sections = []
+        while cursor[23] != 2:
+            length = self.store.dump(slice_id, cursor, out, self.now)
+            sections += unpack_chunk(bytes(out[:length]))
+        return sections
+
+    def dump_all(self, out: bytearray | None = None) -> list[Section]:
+        return [section for slice_id in range(self.slices) for section in self.dump(slice_id, out)]
+
+    def load(self, slice_id: int, sections: list[Section]) -> int:
+        merged = self.store.load(slice_id, b"".join(section.pack() for section in sections), self.now)
+        assert merged == sum(self.model.merge(section, self.now) for section in sections)
+        return merged
+
+    def check(self) -> None:
+        """Everything that the store holds, to the last bit, is what the model holds."""
+        found = as_swarms(self.dump_all())
+        assert found == {
+            info_hash: (
+                swarm.completed,
+                None if swarm.empty_since is None else 1 + (self.now - swarm.empty_since) // 3600,
+                {
+                    key: (
+                        self.now - peer.seen + 1,
+                        peer.seeder * frames.PEER_SEEDER
+                        | peer.completed * frames.PEER_COMPLETED
+                        | peer.partial * frames.PEER_PARTIAL,
+                    )
+                    for key, peer in swarm.peers.items()
+                },
+            )
+            for info_hash, swarm in self.model.swarms.items()
+        }
+        kinds = Counter(
+            (kind, peer.seeder) for swarm in self.model.swarms.values() for (kind, _), peer in swarm.peers.items()
+        )
+        assert self.store.peers_by_kind() == [kinds[kind, seeder] for kind in range(6) for seeder in (False, True)]
+        assert self.store.swarm_count() == len(self.model.swarms)
+        assert self.store.bytes_taken() <= self.memory
+
+
+AsSwarm = tuple[int, int | None, dict[tuple[int, Endpoint], tuple[int, int]]]
+
+
+def as_swarms(sections: list[Section]) -> dict[bytes, AsSwarm]:
+    """Sections as swarms: completions, hours without peers, peers; none of these may come twice."""
+    swarms: dict[bytes, AsSwarm] = {}
+    for section in sections:
+        assert section.tag == int.from_bytes(section.info_hash[4:6], "little")
+        if not section.peers:
+            assert section.info_hash not in swarms
+            swarms[section.info_hash] = (section.completed, section.kind, {})
+        completed, hours, peers = swarms.setdefault(section.info_hash, (section.completed, None, {}))
+        assert completed == section.completed
+        assert hours is None or not section.peers
+        for endpoint, age, bits in section.peers:
+            assert (section.kind, endpoint) not in peers
+            peers[section.kind, endpoint] = (age, bits)
+    return swarms
+
+
+def crowd(many: int, info_hash: bytes = HASH, ipv6: bool = False, start: int = 0, **words: object) -> list[Request]:
+    """Announces of so many different peers of a swarm, each from an address of its own."""
+    prefix = "2001:db8::{:x}:{:x}" if ipv6 else "5.6.{}.{}"
+    found = []
+    for i in range(start, start + many):
+        address = prefix.format(1 + (i >> 8), 1 + (i & 0xFF)) if ipv6 else f"5.{i >> 16}.{i >> 8 & 0xFF}.{i & 0xFF}"
+        found.append(Request(info_hash, address=address, port=2000 + i % 7).but(**words))
+    return found
+
+
+@pytest.fixture
+def both(kernel: Kernel) -> Both:
+    return Both(kernel)
+
+
+# Frames
+
+
+def test_a_record_lies_as_the_table_of_frames_says() -> None:
+    request = Request(bytes(range(20)), "2001:db8::7", 6882, frames.EVENT_PAUSED, True, 99, True, True, False)
+    request = request.but(ticket=bytes(range(100, 148)), sip_hash=0x0102030405060708)
+    address = bytes.fromhex("20010db8000000000000000000000007")
+    flags = 4 | 0x08 | 0x20 | 0x40 | 0x80
+    assert request.pack() == struct.pack(
+        "<48sQ20s16s2sBB", request.ticket, 0x0102030405060708, bytes(range(20)), address, b"\x1a\xe2", flags, 99
+    )
+    packed = request.but(address="192.0.2.5").pack()
+    assert len(packed) == frames.RECORD
+    assert packed[frames.AT_ADDRESS : frames.AT_PORT] == bytes(10) + b"\xff\xff\xc0\x00\x02\x05"
+
+
+def test_a_reply_echoes_the_ticket_and_the_frame_its_number_boot_and_tick(both: Both) -> None:
+    out = bytearray(frames.HEADER + frames.REPLY + 18 * frames.MAX_WANT)
+    request = Request(HASH, ticket=bytes(range(48)))
+    length = both.store.answer(pack_frame([request], number=77, boot=1 << 63, tick=5), out, 1000, 1)
+    assert out[:32] == struct.pack("<HHIQQQ", frames.VERSION, frames.REPLIES, 1, 77, 1 << 63, 5)
+    assert length == frames.HEADER + frames.REPLY
+    assert out[32 + 16 : 32 + 64] == bytes(range(48))
+
+
+def test_copies_are_stored_and_not_answered(both: Both) -> None:
+    first, second = crowd(2)
+    assert both.answer([first.but(no_reply=True), Request(HASH, event=frames.EVENT_SCRAPE, no_reply=True)]) == []
+    both.model.announce(first, both.now)
+    both.announce(second)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda frame: frame[:-1],
+        lambda frame: frame + b"\0",
+        lambda frame: frame[:31],
+        lambda frame: b"",
+        lambda frame: b"\2\0" + frame[2:],
+        lambda frame: frame[:2] + b"\2\0" + frame[4:],
+        lambda frame: frame[:4] + b"\xff\xff\xff\xff" + frame[8:],
+        lambda frame: frame[:4] + b"\0\0\0\0" + frame[8:],
+    ],
+)
+def test_a_frame_that_does_not_add_up_is_refused_and_changes_nothing(
+    both: Both, spoil: Callable[[bytes], bytes]
+) -> None:
+    with pytest.raises(ValueError):
+        both.store.answer(spoil(pack_frame([Request(HASH)])), bytearray(8000), both.now, 0)
+    both.check()
+
+
+def test_an_output_that_could_not_hold_the_largest_replies_is_refused(both: Both) -> None:
+    frame = pack_frame([Request(HASH)])
+    with pytest.raises(ValueError):
+        both.store.answer(frame, bytearray(frames.HEADER + frames.REPLY + 18 * frames.MAX_WANT - 1), both.now, 0)
+    assert both.store.answer(b"\1\0\1\0" + bytes(28), bytearray(frames.HEADER), both.now, 0) == frames.HEADER
+
+
+def test_a_store_refuses_sizes_out_of_range(kernel: Kernel) -> None:
+    make = kernel("shard.slice_store").SliceStore
+    memory = bytearray(8192)
+    make(memory, 1, 60, 60, 1, 1, 1)
+    for bad in (0, 3, 131072):
+        with pytest.raises(ValueError):
+            make(memory, bad, 1800, 3270, 1, 1, 1)
+    for interval, lifetime in ((59, 100), (100, 99), (1800, 15_201)):
+        with pytest.raises(ValueError):
+            make(memory, 1, interval, lifetime, 1, 1, 1)
+
+
+# States and events (protocol.md 5.2, 5.4)
+
+
+@pytest.mark.parametrize("event", [frames.EVENT_NONE, frames.EVENT_COMPLETED, frames.EVENT_STARTED, 5, 6])
+def test_a_first_announce_with_any_event_makes_a_peer(both: Both, event: int) -> None:
+    reply = both.announce(Request(HASH, event=event))
+    assert (reply.leechers, reply.seeders, reply.completed) == (1, 0, 0)
+    both.check()
+
+
+def test_counts_include_the_asker_and_its_list_does_not(both: Both) -> None:
+    assert both.announce(Request(HASH)).own == ()
+    reply = both.announce(Request(HASH, address="192.0.2.9", seeder=True))
+    assert (reply.leechers, reply.seeders) == (1, 1)
+    assert reply.own == (("192.0.2.1", 6881),)
+
+
+def test_paused_is_a_partial_seed_until_the_next_plain_announce(both: Both) -> None:
+    both.announce(Request(HASH, event=frames.EVENT_PAUSED))
+    assert both.scrape(HASH).partial_seeds == 1
+    both.announce(Request(HASH, event=frames.EVENT_PAUSED))
+    assert both.scrape(HASH).partial_seeds == 1
+    both.announce(Request(HASH))
+    assert both.scrape(HASH).partial_seeds == 0
+    both.announce(Request(HASH, event=frames.EVENT_PAUSED, seeder=True))
+    assert (both.scrape(HASH).partial_seeds, both.scrape(HASH).seeders) == (0, 1)
+    both.check()
+
+
+def test_partial_seeds_that_stop_or_expire_are_no_longer_counted(both: Both) -> None:
+    both.announce_all(crowd(100, event=frames.EVENT_PAUSED))
+    assert both.scrape(HASH).partial_seeds == 100
+    both.announce(crowd(1)[0].but(event=frames.EVENT_STOPPED))
+    assert both.scrape(HASH).partial_seeds == 99
+    both.now += LIFETIME
+    both.announce(Request(HASH))
+    both.now += 1
+    both.sweep()
+    assert (both.scrape(HASH).partial_seeds, both.scrape(HASH).leechers) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("announces", "completed"),
+    [
+        ("l c", 1),  # leecher, then completed
+        ("l c c c", 1),  # retransmitted
+        ("l s", 1),  # became a seeder and never said so
+        ("l s c", 1),
+        ("s", 0),  # an old seeder
+        ("s c", 1),
+        ("c", 1),  # from an unknown peer
+        ("c c", 1),
+        ("x", 0),  # completed with bytes left
+        ("x c", 1),
+        ("l s l s", 1),  # once an entry
+        ("p c", 1),
+        ("p s", 1),
+        ("c - c", 2),  # the entry went away between
+        ("s l s", 1),
+    ],
+)
+def test_completed_counts_once_an_entry(both: Both, announces: str, completed: int) -> None:
+    words: dict[str, dict[str, object]] = {
+        "l": {},
+        "s": {"seeder": True},
+        "c": {"seeder": True, "event": frames.EVENT_COMPLETED},
+        "x": {"event": frames.EVENT_COMPLETED},
+        "p": {"event": frames.EVENT_PAUSED},
+        "-": {"event": frames.EVENT_STOPPED},
+    }
+    for each in announces.split():
+        both.announce(Request(HASH).but(**words[each]))
+    assert both.scrape(HASH).completed == completed
+    assert both.store.counters()[counters.COMPLETIONS] == completed
+    both.check()
+
+
+def test_stopped_removes_this_endpoint_alone_and_lists_nobody(both: Both) -> None:
+    peers = [Request(HASH), Request(HASH, port=6882), Request(HASH, address="192.0.2.2")]
+    for each in peers:
+        both.announce(each)
+    reply = both.announce(peers[0].but(event=frames.EVENT_STOPPED))
+    assert (reply.leechers, reply.own, reply.status) == (2, (), frames.STATUS_OK)
+    assert both.announce(peers[0].but(event=frames.EVENT_STOPPED)).leechers == 2
+    assert both.announce(Request(b"B" * 20, event=frames.EVENT_STOPPED)).leechers == 0
+    both.check()
+    assert both.store.counters()[counters.STOPPED] == 3
+
+
+def test_the_same_endpoint_is_one_peer_of_each_swarm_it_is_in(both: Both) -> None:
+    for info_hash in (HASH, HASH, b"A" * 19 + b"B"):
+        both.announce(Request(info_hash))
+    both.check()
+    assert both.store.counters()[:2] == [2, 1]
+
+
+# Who is listed to whom (5.5, 5.6)
+
+PUBLIC = [
+    "8.8.8.8",
+    "9.255.255.255",
+    "11.0.0.1",
+    "100.63.0.1",
+    "100.128.0.1",
+    "172.15.0.1",
+    "172.32.0.1",
+    "192.167.1.1",
+]
+PRIVATE = [
+    "10.0.0.1",
+    "127.0.0.1",
+    "192.168.0.1",
+    "172.16.0.1",
+    "172.31.255.1",
+    "169.254.3.3",
+    "100.64.0.1",
+    "100.127.9.9",
+]
+PUBLIC_V6 = ["2001:db8::1", "fe00::1", "fbff::1", "fec0::1", "::2", "::1:0:1", "100::1"]
+PRIVATE_V6 = ["fc00::1", "fdff::1", "fe80::1", "febf::1", "::1"]
+
+
+@pytest.mark.parametrize(("public", "private"), [(PUBLIC, PRIVATE), (PUBLIC_V6, PRIVATE_V6)], ids=["IPv4", "IPv6"])
+def test_local_peers_are_listed_to_local_askers_only_and_before_others(
+    both: Both, public: list[str], private: list[str]
+) -> None:
+    for address in public + private:
+        both.announce(Request(HASH, address=address))
+    asker = Request(HASH, address=public[0], want=200)
+    assert {address for address, _ in both.announce(asker).own} == set(public[1:])
+    asker = Request(HASH, address=private[0], want=200)
+    own = both.announce(asker).own
+    assert {address for address, _ in own[: len(private) - 1]} == set(private[1:])
+    assert {address for address, _ in own[len(private) - 1 :]} == set(public)
+    own = both.announce(asker.but(want=3)).own
+    assert {address for address, _ in own} <= set(private)
+    both.check()
+
+
+@pytest.mark.parametrize("address", ["192.0.2.1", "2001:db8::1"])
+def test_peers_at_port_0_or_1_are_counted_once_an_address_and_never_listed(both: Both, address: str) -> None:
+    both.announce(Request(HASH, address=address, port=0))
+    both.announce(Request(HASH, address=address, port=1))
+    both.announce(Request(HASH, address=address, port=2))
+    reply = both.announce(Request(HASH, address=address, port=256))
+    assert reply.leechers == 3
+    assert reply.own == ((address, 2),)
+    both.announce(Request(HASH, address=address, port=1, event=frames.EVENT_STOPPED))
+    both.check()
+
+
+def test_seeders_get_leechers_only(both: Both) -> None:
+    for many in (5, 300):
+        both.announce_all(crowd(many, seeder=True) + crowd(many, start=5000))
+        for want in (0, 1, 7, 200):
+            both.announce(Request(HASH, seeder=True, want=want))
+
+
+def test_leechers_get_up_to_half_seeders_and_more_where_leechers_are_few(both: Both) -> None:
+    both.announce_all(crowd(200, seeder=True) + crowd(200, start=5000))
+    reply = both.announce(Request(HASH, want=50))
+    seeders = {(request.address, request.port) for request in crowd(200, seeder=True)}
+    assert len(seeders & set(reply.own)) == 25
+    both.announce_all(crowd(190, start=5000, event=frames.EVENT_STOPPED))
+    reply = both.announce(Request(HASH, want=50))
+    assert len(seeders & set(reply.own)) == 40
+    assert len(reply.own) == 50
+
+
+def test_the_other_family_comes_after_the_own_one_and_only_if_asked_for(both: Both) -> None:
+    both.announce_all(crowd(10) + crowd(10, ipv6=True))
+    assert both.announce(Request(HASH, want=15)).other == ()
+    reply = both.announce(Request(HASH, want=15, both=True))
+    assert (len(reply.own), len(reply.other)) == (10, 5)
+    assert all(":" in address for address, _ in reply.other)
+    reply = both.announce(Request(HASH, address="2001:db8::5:5", want=15, both=True))
+    assert (len(reply.own), len(reply.other)) == (10, 5)
+    assert all(":" in address for address, _ in reply.own)
+    assert both.announce(Request(HASH, want=5, both=True)).other == ()
+
+
+def test_more_than_the_largest_list_is_not_given(both: Both) -> None:
+    both.announce_all(crowd(300))
+    assert len(both.announce(Request(HASH, want=255)).own) == frames.MAX_WANT
+
+
+@pytest.mark.parametrize("ipv6", [False, True], ids=["IPv4", "IPv6"])
+@pytest.mark.parametrize("many", [2, 3, 20, 64, 65, 130, 500])
+def test_every_peer_turns_up_in_lists(both: Both, many: int, ipv6: bool) -> None:
+    peers = crowd(many, ipv6=ipv6)
+    both.announce_all(peers)
+    asker = peers[many // 2].but(want=20)
+    seen: Counter[Endpoint] = Counter()
+    answers = 1000
+    for _ in range(answers // 100):
+        for packed in both.answer([asker] * 100):
+            seen.update(unpack_reply(packed).own)
+    both.model.announce(asker, both.now)
+    both.check()
+    assert seen.keys() == {(peer.address, peer.port) for peer in peers} - {(asker.address, asker.port)}
+    mean = answers * min(20, many - 1) / (many - 1)
+    assert mean / 4 < min(seen.values()) <= max(seen.values()) < mean * 3
+
+
+def test_lists_differ_from_answer_to_answer_within_a_frame(both: Both) -> None:
+    both.announce_all(crowd(60))
+    assert len(set(both.answer([Request(HASH, want=5)] * 20))) > 10
+
+
+def test_intervals_are_spread_over_a_tenth_around_the_one_told(both: Both) -> None:
+    intervals = {unpack_reply(packed).interval for packed in both.answer([Request(HASH)] * 1000)}
+    assert INTERVAL * 0.9 <= min(intervals) < INTERVAL * 0.92
+    assert INTERVAL * 1.08 < max(intervals) <= INTERVAL * 1.1
+
+
+# Lifetimes
+
+
+@pytest.mark.parametrize("many", [1, 40, 100, 900])
+def test_a_peer_is_there_at_its_lifetime_and_gone_when_swept_after(both: Both, many: int) -> None:
+    both.announce_all(crowd(many))
+    both.now += LIFETIME
+    both.sweep()
+    assert both.scrape(HASH).leechers == many
+    both.now += 1
+    both.sweep()
+    assert both.scrape(HASH).leechers == 0
+    both.check()
+    assert both.store.counters()[counters.EXPIRED] == many
+    assert both.store.bytes_taken() == both.empty
+
+
+def test_sweeps_of_a_round_in_four_seconds_remove_a_peer_within_five(both: Both) -> None:
+    random = Random(6)
+    both.announce_all(crowd(900))
+    for i, request in enumerate(crowd(60, start=50_000)):
+        both.announce_all([request, request.but(address=f"2001:db8::{i}"), request.but(info_hash=random.randbytes(20))])
+    stored = both.now
+    for tick in range(-20 * 20, 5 * 20):  # 50 ms each, until 5 s past the lifetime
+        both.now = stored + LIFETIME + tick // 20
+        if tick < 0:
+            assert sum(both.store.peers_by_kind()) == 1080
+        both.store.sweep(both.now, both.store.steps_of_a_round() // 80 + 1)
+    assert sum(both.store.peers_by_kind()) == 0
+
+
+def test_a_completed_count_outlives_its_peers_by_a_day(both: Both) -> None:
+    finished = {"seeder": True, "event": frames.EVENT_COMPLETED}
+    both.announce_all(crowd(3, **finished))
+    both.announce_all(crowd(3, event=frames.EVENT_STOPPED))
+    both.announce_all(crowd(2, info_hash=b"B" * 20, **finished))
+    both.sweep()
+    assert both.scrape(HASH).completed == 3
+    both.now += KEEP_COMPLETED
+    both.sweep()
+    assert both.scrape(HASH).completed == 3
+    assert both.scrape(b"B" * 20).completed == 2
+    both.now += 1
+    both.sweep()
+    assert both.scrape(HASH).completed == 0
+    assert both.scrape(b"B" * 20).completed == 2
+    both.announce(Request(b"B" * 20))
+    both.now += KEEP_COMPLETED + 1
+    both.sweep()
+    both.check()
+    assert both.scrape(b"B" * 20).completed == 2
+    both.now += KEEP_COMPLETED + 1
+    both.sweep()
+    both.check()
+    assert both.store.bytes_taken() == both.empty
+
+
+def test_copies_of_a_swarm_without_peers_do_not_keep_each_other_for_ever(kernel: Kernel) -> None:
+    stores = [Both(kernel, slices=1), Both(kernel, slices=1)]
+    stores[1].now = 50_000
+    stores[0].announce(Request(HASH, seeder=True, event=frames.EVENT_COMPLETED))
+    stores[0].announce(Request(HASH, event=frames.EVENT_STOPPED))
+    for hour in range(27):
+        for both, other in (stores, stores[::-1]):
+            if hour == 20:
+                assert other.scrape(HASH).completed == 1
+            both.load(0, other.dump(0))
+            both.now += 3600
+            both.sweep()
+            both.check()
+    assert [both.store.swarm_count() for both in stores] == [0, 0]
+
+
+def test_a_store_whose_clock_has_just_begun_takes_a_swarm_without_peers(both: Both) -> None:
+    both.now = 10
+    assert both.load(0, [Section(bytes(20), 0, 24, 7), Section(b"\1" + bytes(19), 0, 25, 7)]) == 0
+    both.check()
+    assert (both.scrape(bytes(20)).completed, both.store.swarm_count()) == (7, 1)
+
+
+def test_a_clock_of_many_days_keeps_ages_right(both: Both) -> None:
+    stay, leave = crowd(150), crowd(150, start=1000)
+    both.announce_all(leave)
+    for _ in range(60):
+        both.announce_all(stay)
+        both.now += 1777
+        both.sweep()
+        both.check()
+    assert both.scrape(HASH).leechers == 150
+
+
+# Growth
+
+
+@pytest.mark.parametrize("ipv6", [False, True], ids=["IPv4", "IPv6"])
+def test_a_swarm_grows_to_thousands_and_shrinks_to_nothing(both: Both, ipv6: bool) -> None:
+    random = Random(3)
+    peers = crowd(3000, ipv6=ipv6)
+    for i, peer in enumerate(peers):
+        peers[i] = peer.but(seeder=random.random() < 0.3)
+    for at in range(0, 3000, 250):
+        both.announce_all(peers[at : at + 250])
+        both.announce(Request(HASH, want=200))
+    both.check()
+    full = both.store.bytes_taken()
+    both.announce_all([peer.but(seeder=not peer.seeder) for peer in peers[::3]])
+    both.check()
+    random.shuffle(peers)
+    for at in range(0, 3000, 250):
+        both.announce_all([peer.but(event=frames.EVENT_STOPPED) for peer in peers[at : at + 250]])
+        both.sweep(50)
+        both.check()
+    assert both.store.bytes_taken() - both.empty < (full - both.empty) / 10
+    both.now += LIFETIME + KEEP_COMPLETED + 2
+    both.sweep()
+    both.now += KEEP_COMPLETED + 2
+    both.sweep()
+    both.check()
+    assert both.store.bytes_taken() == both.empty
+
+
+@pytest.mark.parametrize("budget", [1, 20, 1 << 30])
+def test_an_expiring_swarm_is_swept_to_the_last_peer_while_its_blocks_join(both: Both, budget: int) -> None:
+    both.announce_all(crowd(1500))
+    both.now += 1000
+    both.announce_all(crowd(1500, start=700))
+    both.now += LIFETIME - 999
+    both.sweep(budget)
+    both.check()
+    both.now += 1001
+    both.sweep(budget)
+    both.check()
+    assert both.store.bytes_taken() == both.empty
+
+
+def test_tables_grow_and_shrink_with_the_swarms_in_them(both: Both) -> None:
+    random = Random(5)
+    hashes = [random.randbytes(20) for _ in range(2000)]
+    for info_hash in hashes:
+        both.announce_all([Request(info_hash)])
+    both.check()
+    for info_hash in hashes[:50]:
+        both.scrape(info_hash)
+        both.scrape(random.randbytes(20))
+    full = both.store.bytes_taken()
+    both.announce_all([Request(info_hash, event=frames.EVENT_STOPPED) for info_hash in hashes[:1900]])
+    both.sweep()
+    both.check()
+    assert both.store.bytes_taken() < both.empty + (full - both.empty) / 2
+    both.announce_all([Request(info_hash, event=frames.EVENT_STOPPED) for info_hash in hashes[1900:]])
+    both.sweep()
+    both.check()
+    assert both.store.bytes_taken() == both.empty
+
+
+def test_swarms_of_equal_tags_are_told_apart(both: Both) -> None:
+    random = Random(8)
+    hashes = [random.randbytes(4) + tag + random.randbytes(14) for tag in (b"\0\0", b"\xff\xff") for _ in range(150)]
+    for i, info_hash in enumerate(hashes):
+        both.announce_all(crowd(1 + i % 3, info_hash))
+    both.check()
+    for info_hash in hashes[::2]:
+        both.announce_all(crowd(3, info_hash, event=frames.EVENT_STOPPED))
+    both.check()
+
+
+# Limits
+
+
+def test_entries_of_a_source_are_limited_and_free_again_when_gone(kernel: Kernel) -> None:
+    both = Both(kernel, entry_limit=5)
+    for port in range(100, 108):
+        both.announce(Request(HASH, port=port))
+    assert both.announce(Request(HASH, port=108)).status == frames.STATUS_NOT_STORED
+    assert both.announce(Request(HASH, port=104)).status == frames.STATUS_OK
+    assert both.announce(Request(HASH, port=108, exempt=True)).status == frames.STATUS_OK
+    assert both.announce(Request(HASH, address="192.0.2.2")).status == frames.STATUS_OK
+    for port in (100, 108):
+        both.announce(Request(HASH, port=port, event=frames.EVENT_STOPPED))
+    assert both.announce(Request(HASH, port=109)).status == frames.STATUS_OK
+    assert both.announce(Request(HASH, port=110)).status == frames.STATUS_NOT_STORED
+    both.check()
+    assert both.store.counters()[counters.ENTRY_LIMIT] == 5
+    both.now += LIFETIME + 1
+    both.sweep()
+    for port in range(100, 108):
+        both.announce(Request(HASH, port=port))
+    both.check()
+
+
+def test_addresses_of_a_64_are_one_source(kernel: Kernel) -> None:
+    both = Both(kernel, entry_limit=3)
+    statuses = [both.announce(Request(HASH, address=f"2001:db8::{i}")).status for i in range(2, 7)]
+    assert statuses == [0, 0, 0, 1, 1]
+    assert both.announce(Request(HASH, address="2001:db8:0:1::2")).status == 0
+
+
+def test_new_swarms_of_a_source_are_limited_by_the_minute(kernel: Kernel) -> None:
+    both = Both(kernel, swarm_limit=3)
+    hashes = [bytes([i]) * 20 for i in range(9)]
+    assert [both.announce(Request(each)).status for each in hashes[:5]] == [0, 0, 0, 1, 1]
+    assert both.announce(Request(hashes[5], exempt=True)).status == 0
+    assert both.announce(Request(hashes[3], address="192.0.2.2")).status == 0
+    assert both.announce(Request(hashes[3])).status == 0
+    assert both.store.counters()[counters.SWARM_LIMIT] == 2
+    both.now += 60
+    assert [both.announce(Request(each)).status for each in hashes[4:]] == [0, 0, 0, 0, 1]
+    both.check()
+
+
+def test_a_limit_beyond_what_is_counted_refuses_nobody(kernel: Kernel) -> None:
+    both = Both(kernel, swarm_limit=(1 << 32) - 1, entry_limit=(1 << 32) - 1)
+    assert both.announce(Request(HASH)).status == 0
+
+
+def test_the_memory_ceiling_refuses_new_peers_and_keeps_all_others(kernel: Kernel) -> None:
+    both = Both(kernel, memory=600_000, slices=2)
+    random = Random(9)
+    refused = 0
+    hashes = [random.randbytes(20) for _ in range(40)]
+    for i in range(2500):
+        words: dict[str, object] = {"seeder": random.random() < 0.4, "want": 5}
+        (request,) = crowd(1, random.choice(hashes) if i % 3 else random.randbytes(20), i % 5 == 0, i // 2, **words)
+        refused += both.announce(request).status
+        if i % 500 == 0:
+            both.check()
+    assert refused > 500
+    assert both.store.counters()[counters.MEMORY] == refused
+    both.check()
+    both.now += LIFETIME + 1
+    both.sweep(100)
+    both.now += KEEP_COMPLETED + 1
+    both.sweep(100)
+    both.check()
+    assert both.store.bytes_taken() == both.empty
+    assert both.announce(Request(HASH)).status == 0
+
+
+def test_a_directory_that_finds_no_memory_for_its_empty_head_is_freed_all_the_same(kernel: Kernel) -> None:
+    both = Both(kernel, memory=500_000, slices=1)
+    both.announce_all(crowd(300))
+    i = 0
+    while both.announce(Request(i.to_bytes(20, "little"), address="7.7.7.7", want=0)).status == 0:
+        i += 1
+    both.announce_all(crowd(300, event=frames.EVENT_STOPPED))
+    both.check()
+    both.announce_all([Request(k.to_bytes(20, "little"), address="7.7.7.7", event=3) for k in range(i)])
+    both.sweep()
+    both.check()
+    assert both.store.bytes_taken() == both.empty
+
+
+# Dump and load
+
+
+def test_a_dump_goes_on_where_it_ended_while_the_store_changes(both: Both) -> None:
+    random = Random(11)
+    hashes = [b"\0\0" + random.randbytes(18) for _ in range(30)]
+    stay = [peer for each in hashes for peer in crowd(3, each)] + crowd(1000, hashes[4]) + crowd(500, hashes[7], True)
+    stay += crowd(400, hashes[4], seeder=True, start=70_000)
+    both.announce_all(stay)
+    cursor, out = bytearray(frames.CURSOR), bytearray(SMALLEST_OUT)
+    found = set()
+    turn = 0
+    while cursor[23] != 2:
+        length = both.store.dump(0, cursor, out, both.now)
+        for section in unpack_chunk(bytes(out[:length])):
+            found |= {(section.info_hash, endpoint) for endpoint, _, _ in section.peers}
+        turn += 1
+        new = [b"\0\0" + random.randbytes(18) for _ in range(20)]
+        come = [Request(each) for each in new] + crowd(60, hashes[4], start=2000 + 60 * turn)
+        come += crowd(60, hashes[7], True, start=2000 + 60 * turn)
+        both.announce_all(come)
+        if turn % 3 == 0:
+            both.announce_all([each.but(event=frames.EVENT_STOPPED) for each in come])
+            both.sweep(200)
+        if turn % 10 == 0:
+            both.announce_all(crowd(60 * turn, hashes[4], start=2000, event=frames.EVENT_STOPPED))
+    assert turn > 20
+    assert found >= {(peer.info_hash, (peer.address, peer.port)) for peer in stay}
+    both.check()
+
+
+def every_sort_of_swarm(both: Both) -> None:
+    random = Random(12)
+    for many in (1, 2, 10, 64, 65, 300, 700):
+        for ipv6 in (False, True):
+            info_hash = random.randbytes(20)
+            for peer in crowd(many, info_hash, ipv6):
+                words = {"seeder": random.random() < 0.5, "event": random.choice([0, 1, 4])}
+                both.announce_all([peer.but(**words)])
+            both.now += 100
+    info_hash = random.randbytes(20)
+    for address in ("10.1.1.1", "8.8.8.8", "fc00::5", "2001:db8::5"):
+        for port in (0, 6881):
+            both.announce_all([Request(info_hash, address=address, port=port)])
+            both.announce_all([Request(info_hash, address=address, port=port, event=1, seeder=True)])
+    for many in (100,):
+        for prefix in ("10.0.0.{}", "8.8.8.{}", "fc00::{}", "2001:db8::{}"):
+            for port in (1, 6882):
+                for i in range(1, many):
+                    both.announce_all([Request(info_hash, prefix.format(i), port, seeder=i % 2 == 0)])
+    both.announce_all(crowd(2, b"E" * 20, seeder=True, event=1) + crowd(2, b"E" * 20, event=3))
+
+
+@pytest.mark.parametrize("room", [SMALLEST_OUT, frames.CHUNK])
+def test_a_fresh_store_that_loads_a_dump_holds_the_same(kernel: Kernel, both: Both, room: int) -> None:
+    every_sort_of_swarm(both)
+    both.check()
+    other = Both(kernel)
+    other.now = 123_456
+    for slice_id in range(both.slices):
+        sections = both.dump(slice_id, bytearray(room))
+        other.load(slice_id, sections)
+        assert other.load(slice_id, sections) == 0
+    other.check()
+    mine, theirs = as_swarms(both.dump_all()), as_swarms(other.dump_all())
+    assert mine.keys() == theirs.keys()
+    for info_hash, (completed, hours, peers) in mine.items():
+        later = {key: (age + 1, bits) for key, (age, bits) in peers.items()}
+        assert theirs[info_hash] == (completed, None if hours is None else hours + 1, later)
+
+
+def test_a_dump_that_has_ended_stays_ended(both: Both) -> None:
+    both.announce_all(crowd(5, b"\0" * 20))
+    cursor, out = bytearray(frames.CURSOR), bytearray(SMALLEST_OUT)
+    assert both.store.dump(0, cursor, out, both.now) > 0
+    assert cursor[23] == 2
+    assert both.store.dump(0, cursor, out, both.now) == 0
+    assert cursor[23] == 2
+
+
+def test_any_cursor_is_safe(both: Both) -> None:
+    random = Random(13)
+    both.announce_all(crowd(300, bytes(20)) + crowd(70, bytes(20), True, seeder=True))
+    out = bytearray(SMALLEST_OUT)
+    for i in range(300):
+        cursor = bytearray(random.randbytes(32) if i % 2 else bytes(22) + random.randbytes(10))
+        cursor[23] = i % 4
+        length = both.store.dump(0, cursor, out, both.now)
+        unpack_chunk(bytes(out[:length]))
+    both.check()
+
+
+def test_doors_of_dump_and_load_check_what_they_are_given(both: Both) -> None:
+    for slice_id, cursor, out in (
+        (4, 32, SMALLEST_OUT),
+        (0, 31, SMALLEST_OUT),
+        (0, 33, 9999),
+        (0, 32, SMALLEST_OUT - 1),
+    ):
+        with pytest.raises(ValueError):
+            both.store.dump(slice_id, bytearray(cursor), bytearray(out), both.now)
+    with pytest.raises(ValueError):
+        both.store.load(4, b"", both.now)
+    assert both.store.load(3, b"", both.now) == 0
+
+
+SOME = Section(bytes(20), 0, frames.PUBLIC4, 3, ((("1.2.3.4", 5), 9, 0),))
+
+
+@pytest.mark.parametrize(
+    "chunk",
+    [
+        SOME.pack() + SOME.pack()[:-1],
+        SOME.pack() + b"\0",
+        SOME.pack() + bytes(27),
+        SOME.pack() + bytes(22) + b"\6\1\0\0\0\0" + bytes(21),
+        SOME.pack() + bytes(22) + b"\6\1\0\0\0\0" + bytes(9),
+        SOME.pack() + bytes(22) + b"\0\1\0\0\0\0",
+        SOME.pack()[:22] + b"\3" + SOME.pack()[23:],
+    ],
+)
+def test_a_chunk_that_does_not_add_up_changes_nothing(both: Both, chunk: bytes) -> None:
+    with pytest.raises(ValueError):
+        both.store.load(0, chunk, both.now)
+    both.check()
+
+
+def test_of_two_announces_the_younger_wins_and_at_equal_age_the_seeder(both: Both) -> None:
+    both.announce(Request(bytes(20), "1.2.3.4", 5))
+    both.now += 10
+
+    def merge(age: int, bits: int) -> int:
+        return both.load(0, [Section(bytes(20), 0, frames.PUBLIC4, 0, ((("1.2.3.4", 5), age, bits),))])
+
+    assert merge(11, frames.PEER_SEEDER) == 0
+    assert merge(10, frames.PEER_PARTIAL) == 0
+    assert merge(10, frames.PEER_SEEDER) == 1
+    assert merge(10, frames.PEER_SEEDER) == 0
+    assert merge(10, 0) == 0
+    assert merge(9, frames.PEER_PARTIAL) == 1
+    assert both.scrape(bytes(20)).partial_seeds == 1
+    assert merge(8, frames.PEER_COMPLETED) == 1
+    assert both.scrape(bytes(20)).partial_seeds == 0
+    assert merge(0, frames.PEER_SEEDER) == 1
+    both.check()
+    assert merge(LIFETIME + 1, 0) == 0
+
+
+def test_expired_peers_are_not_merged_and_counts_of_completed_take_the_larger(both: Both) -> None:
+    peers = ((("1.2.3.4", 5), LIFETIME, 0), (("1.2.3.4", 6), LIFETIME + 1, 0), (("1.2.3.4", 7), 65535, 0))
+    assert both.load(0, [Section(bytes(20), 0, frames.PUBLIC4, 7, peers)]) == 1
+    assert both.load(0, [Section(bytes(20), 0, frames.PUBLIC4, 5, peers)]) == 0
+    assert both.load(0, [Section(b"\4" * 20, 0x0404, frames.PUBLIC6, 0, ())]) == 0
+    assert both.load(0, [Section(b"\4" * 20, 0x0404, frames.PUBLIC6, 0, ((("::9", 4), 60_000, 0),))]) == 0
+    assert both.store.swarm_count() == 1
+    assert both.scrape(bytes(20)).completed == 7
+    both.check()
+
+
+def test_a_load_that_finds_no_room_says_so_and_keeps_what_fits(kernel: Kernel) -> None:
+    large, small = Both(kernel), Both(kernel, memory=450_000)
+    large.announce_all([peer for i in range(40) for peer in crowd(100, bytes([0, 0, i]) + bytes(17))])
+    chunk = b"".join(section.pack() for section in large.dump(0))
+    with pytest.raises(MemoryError):
+        small.store.load(0, chunk, small.now)
+    assert 100 < sum(small.store.peers_by_kind()) < 4000
+    assert small.store.bytes_taken() <= 450_000
+    wanted = as_swarms(unpack_chunk(chunk))
+    for info_hash, (_, _, peers) in as_swarms(small.dump_all()).items():
+        assert peers.keys() <= wanted[info_hash][2].keys()
+    small.now += LIFETIME + 1
+    small.sweep()
+    assert small.store.bytes_taken() == small.empty
+
+
+# Everything at once
+
+
+ADDRESSES = ["9.9.9.9", "10.1.2.3", "2001:db8::1", "fc00::3"]
+HASHES = [bytes(20), bytes(19) + b"\1", b"\1" + bytes(19), b"\2\0\0\0\xff\xff" + bytes(14)]
+
+
+class StoreMachine(RuleBasedStateMachine):
+    """Whatever is announced, swept, dumped and loaded, the store holds what the model holds."""
+
+    memory = 2 * MIB
+    many = 300
+
+    def __init__(self, kernel: Kernel) -> None:
+        super().__init__()
+        self.kernel = kernel
+        self.fresh = 0
+
+    @initialize(slices=st.sampled_from([1, 4]), limits=st.sampled_from([(60_000, NEVER), (2, 30)]))
+    def start(self, slices: int, limits: tuple[int, int]) -> None:
+        self.both = Both(self.kernel, self.memory, slices, *limits)
+
+    @rule(
+        info_hash=st.sampled_from(HASHES),
+        address=st.sampled_from(ADDRESSES),
+        port=st.sampled_from([0, 1, 2, 6881, 65535]),
+        event=st.integers(0, 6),
+        seeder=st.booleans(),
+        want=st.sampled_from([0, 1, 3, 50, 200, 255]),
+        asks_both=st.booleans(),
+        exempt=st.booleans(),
+    )
+    def announce(
+        self,
+        info_hash: bytes,
+        address: str,
+        port: int,
+        event: int,
+        seeder: bool,
+        want: int,
+        asks_both: bool,
+        exempt: bool,
+    ) -> None:
+        self.both.announce(Request(info_hash, address, port, event, seeder, want, asks_both, exempt))
+
+    @rule(
+        info_hash=st.sampled_from(HASHES),
+        ipv6=st.booleans(),
+        start=st.sampled_from([0, 40, 1000]),
+        share=st.sampled_from([1, 4, 15]),
+        event=st.sampled_from([0, 0, 1, 3, 4]),
+        seeder=st.sampled_from([0, 1, 2]),
+    )
+    def announce_many(self, info_hash: bytes, ipv6: bool, start: int, share: int, event: int, seeder: int) -> None:
+        """A crowd comes, goes, or changes its role: all seeders, none, or every other one."""
+        peers = crowd(self.many // share, info_hash, ipv6, start, event=event)
+        peers = [peer.but(seeder=seeder == 1 or (seeder == 2 and i % 2 == 1)) for i, peer in enumerate(peers)]
+        for peer in peers:
+            self.both.announce(peer.but(want=self.fresh % 60))
+            self.fresh += 7
+
+    @rule(info_hash=st.sampled_from(HASHES), event=st.sampled_from([0, 3]))
+    def announce_to_many_swarms(self, info_hash: bytes, event: int) -> None:
+        for i in range(self.many // 4):
+            self.both.announce(Request(info_hash[:6] + i.to_bytes(14), event=event))
+
+    @rule(
+        seconds=st.sampled_from([1, 30, 900, LIFETIME // 2, LIFETIME, LIFETIME + 1]),
+        budget=st.sampled_from([1, 7, 1000]),
+    )
+    def pass_time(self, seconds: int, budget: int) -> None:
+        self.both.now += seconds
+        self.both.sweep(budget)
+
+    @rule()
+    def pass_a_day(self) -> None:
+        for _ in range(8):
+            self.both.now += 11_000
+            self.both.sweep()
+
+    @rule(info_hash=st.sampled_from(HASHES), budget=st.sampled_from([1, 5, 30]))
+    def announce_between_sweeps(self, info_hash: bytes, budget: int) -> None:
+        """Peers that nobody has seen before come while others expire."""
+        self.both.now += LIFETIME // 2
+        for i in range(20):
+            self.fresh += 1
+            new = crowd(3, info_hash, start=100_000 + 3 * self.fresh, exempt=True, seeder=i % 3 == 0)
+            new.append(
+                Request(info_hash[:6] + self.fresh.to_bytes(14), address=f"6.6.6.{self.fresh % 256}", exempt=True)
+            )
+            for request in new:
+                (packed,) = self.both.answer([request])
+                self.both.model.announce(request, self.both.now, unpack_reply(packed).status == frames.STATUS_OK)
+            self.both.store.sweep(self.both.now, budget)
+        self.both.sweep(budget)
+
+    @rule(info_hash=st.sampled_from(HASHES))
+    def scrape(self, info_hash: bytes) -> None:
+        self.both.scrape(info_hash)
+
+    @precondition(lambda self: self.memory > MIB)
+    @rule(data=st.data())
+    def load(self, data: st.DataObject) -> None:
+        info_hash = data.draw(st.sampled_from(HASHES))
+        kind = data.draw(st.sampled_from([frames.PUBLIC4, frames.PUBLIC6]))
+        peer = st.tuples(st.integers(0, 60), st.integers(0, LIFETIME + 2), st.integers(0, 7))
+        peers = []
+        for i, age, bits in data.draw(st.lists(peer, max_size=20, unique_by=lambda each: each[0])):
+            (one,) = crowd(1, info_hash, kind == frames.PUBLIC6, i)
+            peers.append(((one.address, one.port), age, bits))
+        completed = data.draw(st.integers(0, 5))
+        kind = kind if peers else data.draw(st.integers(0, 26))
+        tag = int.from_bytes(info_hash[4:6], "little")
+        section = Section(info_hash, tag, kind, completed, tuple(peers))
+        self.both.load(int.from_bytes(info_hash[:2], "little") % self.both.slices, [section])
+
+    @precondition(lambda self: self.memory > MIB)
+    @rule()
+    def move_to_another_store(self) -> None:
+        """Dump all, load it into an empty store, and go on with that one."""
+        old, new = self.both, Both(self.kernel, 4 * MIB, self.both.slices)
+        new.now = old.now
+        for slice_id in range(old.slices):
+            new.load(slice_id, old.dump(slice_id))
+        new.check()
+        self.both = new
+
+    @invariant()
+    def agree(self) -> None:
+        if hasattr(self, "both"):
+            self.both.check()
+
+    def teardown(self) -> None:
+        """When all is gone, all memory and all counters are as they were at the start."""
+        if not hasattr(self, "both"):
+            return
+        for _ in range(2):
+            self.both.now += KEEP_COMPLETED + LIFETIME
+            self.both.sweep()
+        self.both.check()
+        assert self.both.store.bytes_taken() == self.both.empty
+        assert self.both.model.swarms == {}
+
+
+class CrampedMachine(StoreMachine):
+    """The same where memory runs out all the time."""
+
+    memory = 500_000
+
+
+@pytest.mark.parametrize("machine", [StoreMachine, CrampedMachine])
+def test_the_store_does_what_the_model_does(kernel: Kernel, machine: type[StoreMachine]) -> None:
+    is_pure = kernel("shard.slice_store").__file__.endswith(".py")
+    steps = settings(
+        max_examples=5 if is_pure else 30,
+        stateful_step_count=12 if is_pure else 25,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    run_state_machine_as_test(lambda: machine(kernel), settings=steps)
