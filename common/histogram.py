@@ -19,5 +19,5 @@ class Histogram:
         count = 0
         for power, here in enumerate(self.buckets[:-1]):
             count += here
-            rows.append((f"{(1 << power) * unit:g}", count))
+            rows.append((f"{(1 << power) * unit:.10g}", count))
         return [*rows, ("+Inf", count + self.buckets[-1])]
