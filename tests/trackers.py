@@ -255,17 +255,22 @@ class Process:
 
     def get(self, path):
         """Status and body at the admin address."""
-        try:
-            with urllib.request.urlopen(f"http://{self.admin}{path}", timeout=PATIENCE) as response:
-                return response.status, response.read().decode()
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, error.read().decode()
+        return get(self.admin, path)
 
     def metrics(self):
         """All numbers: {'name{label="value"}': number}."""
         _, text = self.get("/metrics")
         return parse_metrics(text)
+
+
+def get(admin, path):
+    """Status and body of an HTTP request."""
+    try:
+        with urllib.request.urlopen(f"http://{admin}{path}", timeout=PATIENCE) as response:
+            return response.status, response.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
 
 
 def parse_metrics(text):
