@@ -24,6 +24,8 @@ cdef class Arena:
     cdef unsigned int _new_page(self, Py_ssize_t kind) noexcept nogil
     cdef void _link_page(self, unsigned int page, Py_ssize_t kind) noexcept nogil
     cdef void _unlink_page(self, unsigned int page, Py_ssize_t kind) noexcept nogil
+    cdef unsigned int _take_frames(self, Py_ssize_t granules) noexcept nogil
+    cdef void _give_frames(self, unsigned int at, Py_ssize_t granules) noexcept nogil
     cdef unsigned int _take_run(self, Py_ssize_t order) noexcept nogil
     cdef void _give_run(self, unsigned int at, Py_ssize_t order) noexcept nogil
     cdef void _push_run(self, unsigned int at, Py_ssize_t order) noexcept nogil

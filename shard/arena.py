@@ -1,8 +1,8 @@
 """KERNEL: blocks of one flat memory, in bounded steps and without fragments that stay.
 
 The memory is cut into frames of 4 KiB. A buddy allocator hands out runs of 2^order frames (Knowlton,
-"A fast storage allocator", CACM 1965). Blocks of up to 2 KiB are cut from pages, a run of frames that
-holds blocks of one size (Bonwick, "The slab allocator", USENIX 1994); a page whose last block is freed
+"A fast storage allocator", CACM 1965), and cuts a quarter off where three are enough. Blocks of up to 4 KiB
+are cut from pages, a run of frames that holds blocks of one size (Bonwick, "The slab allocator", USENIX 1994); a page whose last block is freed
 goes back to the buddy allocator, so a flood of small blocks does not keep the memory from larger ones.
 
 Blocks are named by `ref`, their first byte's number divided by 8; ref 0 is no block.
@@ -24,8 +24,7 @@ FREE = cython.declare(u8, 0x80)  # state of a run's first frame: free, and its o
 PAGE = cython.declare(u8, 0x40)  # state of a page's first frame: cut into blocks, and its order
 ORDER = cython.declare(u8, 0x3F)
 SMALL = cython.declare(size, 64)  # up to here there is a class for each size,
-MEDIUM = cython.declare(size, 256)  # up to here one for each 8 granules; larger blocks are runs
-CLASSES = cython.declare(size, 89)
+MEDIUM = cython.declare(size, 512)  # up to here one for each 8 granules; larger blocks are runs
 PER_FRAME = 17  # bytes of the columns below for each frame
 
 
@@ -52,7 +51,7 @@ class Arena:
         self.prev = memoryview(bytearray(4 * self.frames)).cast("I")
         self.head = memoryview(bytearray(4 * self.frames)).cast("I")
         self.runs = memoryview(bytearray(b"\xff" * (4 * 24))).cast("I")
-        self.pages = memoryview(bytearray(b"\xff" * (4 * 89))).cast("I")
+        self.pages = memoryview(bytearray(b"\xff" * (4 * (64 + 56 + 1)))).cast("I")
         self._free_all()
 
     def bytes_taken(self) -> int:
@@ -90,7 +89,7 @@ class Arena:
         slot: u32
         base: size
         if granules > MEDIUM:
-            return self._take_run(_order_of(granules)) * 512
+            return self._take_frames(granules) * 512
         kind = _class_of(granules)
         block = _size_of(kind)
         page = self.pages[kind]
@@ -115,7 +114,7 @@ class Arena:
         kind: size
         page: u32
         if granules > MEDIUM:
-            self._give_run(ref // 512, _order_of(granules))
+            self._give_frames(ref // 512, granules)
             return
         kind = _class_of(granules)
         page = self.head[ref // 512]
@@ -162,6 +161,22 @@ class Arena:
             self.next[self.prev[page]] = self.next[page]
         if self.next[page] != NOTHING:
             self.prev[self.next[page]] = self.prev[page]
+
+    def _take_frames(self, granules: size) -> u32:
+        """The first of the frames for so many granules, or 0."""
+        order: size = _order_of(granules)
+        at: u32 = self._take_run(order)
+        if at != 0 and _is_short(granules, order):
+            self._give_run(at + (3 << (order - 2)), order - 2)
+        return at
+
+    def _give_frames(self, at: u32, granules: size) -> cython.void:
+        order: size = _order_of(granules)
+        if _is_short(granules, order):
+            self._give_run(at, order - 1)
+            self._give_run(at + (2 << (order - 2)), order - 2)
+        else:
+            self._give_run(at, order)
 
     def _take_run(self, order: size) -> u32:
         """The first frame of a run of 2^order, or 0."""
@@ -260,3 +275,12 @@ def _order_of(granules: size) -> size:
     while (GRANULES << order) < granules:
         order += 1
     return order
+
+
+@cython.cfunc
+@cython.inline
+@cython.nogil
+@cython.exceptval(check=False)
+def _is_short(granules: size, order: size) -> cython.bint:
+    """Whether three quarters of the run are enough."""
+    return order >= 2 and granules <= (3 * GRANULES) << (order - 2)

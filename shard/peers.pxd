@@ -26,6 +26,8 @@ cdef class Peers:
     cdef Py_ssize_t hit_group
     cdef Py_ssize_t hit_block
     cdef Py_ssize_t hit_index
+    cdef Py_ssize_t hit_meta
+    cdef bint hit_seeder
     cdef Py_ssize_t deepest
     cdef unsigned long long expired
     cdef Py_ssize_t chained
@@ -47,7 +49,6 @@ cdef class Peers:
     cdef bint find(self, unsigned int seeder) noexcept nogil
     cdef bint _find_among(self, unsigned int mask, unsigned int roles) noexcept nogil
     cdef Py_ssize_t meta_at(self, Py_ssize_t p, Py_ssize_t index, Py_ssize_t stride) noexcept nogil
-    cdef bint is_seeder_at(self, Py_ssize_t p, Py_ssize_t index) noexcept nogil
     cdef bint insert(self, Py_ssize_t slot, unsigned int seeder, unsigned int meta) noexcept nogil
     cdef Py_ssize_t _group_for(self, unsigned int seeder) noexcept nogil
     cdef bint _add_group(self, unsigned int seeder) noexcept nogil

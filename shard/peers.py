@@ -13,10 +13,12 @@ head block                    group                                 peer block
 (*) while the swarm has no peers: the second at which it lost the last one.
 
 A group holds peers of one kind: of a family, and listed to all, to askers in local ranges only, or to nobody.
-While it has at most 64 peers it lies in one block, seeders and leechers together. Then it parts into a group
+While it has at most 63 peers it lies in one block, seeders and leechers together. Then it parts into a group
 of leechers and one of seeders, and each grows by extendible hashing (Fagin et al., TODS 4(3), 1979): a peer's
 block is named by the first bits of its endpoint's keyed hash, a full block splits in two, two poor ones join.
-So every step is bounded by 64 peers, but for the directory, which is 4 bytes for some 45 peers.
+So every step is bounded by 63 peers, but for the directory, which is 4 bytes for some 45 peers. Hashes are
+twice as dense at one end as at the other (Martin's spiral storage, 1979): so at any time blocks of all fillings
+are there, while with even hashes all would split at the same time, and leave their pages full of holes.
 
 A peer's time is a second of the shard's clock modulo 2^14; whoever calls sweeps often enough that no age
 comes near 2^14. Functions work on the swarm at hand (`walk`) and the peer at hand (`take_peer`).
@@ -42,9 +44,11 @@ View = cython.typedef(cython.const[cython.uchar][::1])
 ALL32 = cython.declare(u64, 0xFFFF_FFFF)
 ALL64 = cython.declare(u64, 0xFFFF_FFFF_FFFF_FFFF)
 SPREAD = cython.declare(u64, 0x9E37_79B9_7F4A_7C15)
+LINEAR = cython.declare(u64, 0xA800_0000)  # of spiral(), which is nearly 2^x - 1
+SQUARE = cython.declare(u64, 0x5800_0000)
 
 HEAD = cython.declare(size, 14)  # words in front of the first group
-MOST = cython.declare(size, 64)  # peers of a block
+MOST = cython.declare(size, 63)  # peers of a block
 JOIN = cython.declare(size, 40)  # two blocks with so few together become one
 DEEPEST = cython.declare(size, 24)
 KIND = cython.declare(u32, 0x0F)
@@ -63,6 +67,7 @@ PEER_SEEDER = cython.declare(u32, frames.PEER_SEEDER)
 PEER_COMPLETED = cython.declare(u32, frames.PEER_COMPLETED)
 PEER_PARTIAL = cython.declare(u32, frames.PEER_PARTIAL)
 SECTION = cython.declare(size, frames.SECTION)
+EVERY_HASH = cython.declare(size, 0x1_0000_0000)
 VISITS = cython.declare(size, 256)  # blocks that one answer may look into
 
 
@@ -113,7 +118,16 @@ def hash_in(words: u16[::1], q: size, stride: size, secret: u64) -> u32:
         part = words[q + 7]
         word ^= part
     part = words[q + stride - 1]
-    return cython.cast(u32, mix(word ^ (part << 32)) >> 32)
+    return cython.cast(u32, spiral(mix(word ^ (part << 32)) >> 32))
+
+
+@cython.cfunc
+@cython.inline
+@cython.nogil
+@cython.exceptval(check=False)
+def spiral(hash: u64) -> u64:
+    """A hash of 32 bits, low ones twice as close together as high ones."""
+    return (hash * (LINEAR + ((hash * SQUARE) >> 32))) >> 32
 
 
 @cython.cfunc
@@ -160,6 +174,8 @@ class Peers:
         self.hit_group = 0
         self.hit_block = 0
         self.hit_index = 0
+        self.hit_meta = 0
+        self.hit_seeder = False
         self.expired = 0
         self.chained = 0
         self.deepest = 0
@@ -332,6 +348,8 @@ class Peers:
                     self.hit_group = i
                     self.hit_block = p
                     self.hit_index = index
+                    self.hit_meta = self.meta_at(p, index, self.stride)
+                    self.hit_seeder = index >= (self.words[p + 1] >> 8)
                     return True
         self.hit_block = 0
         return False
@@ -339,9 +357,6 @@ class Peers:
     def meta_at(self, p: size, index: size, stride: size) -> size:
         """The word with a peer's time and bits."""
         return p + 2 + (self.words[p] & 0xFF) * stride + index
-
-    def is_seeder_at(self, p: size, index: size) -> cython.bint:
-        return index >= (self.words[p + 1] >> 8)
 
     # Storing
 
@@ -983,7 +998,7 @@ class Peers:
         if form == 0:
             return self._list_block(g + 3, self.words[g + 4] & 0xFF, want, out, to)
         entries = 1 << (form - 1)
-        start = self.draw(entries)
+        start = cython.cast(size, spiral(cython.cast(u64, self.draw(EVERY_HASH))) >> (33 - form))
         while gone < entries and many < want and visits < VISITS:
             k = (start + gone) & (entries - 1)
             p = cython.cast(size, self.word32(g + 6 + 2 * k)) * 4

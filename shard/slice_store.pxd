@@ -28,6 +28,8 @@ cdef class SliceStore:
     cdef Py_ssize_t place
     cdef bint full
 
+    cdef unsigned int word32(self, Py_ssize_t at) noexcept nogil
+    cdef void set32(self, Py_ssize_t at, unsigned int value) noexcept nogil
     cdef Py_ssize_t _answer(self, const unsigned char[::1] frame, Py_ssize_t at, unsigned char[::1] out, Py_ssize_t to, unsigned int now) noexcept nogil
     cdef unsigned int _refresh(self, Py_ssize_t slot, unsigned int seeder, unsigned int event, unsigned int now) noexcept nogil
     cdef bint _rewrite(self, Py_ssize_t slot, unsigned int seeder, unsigned int meta, bint partial) noexcept nogil

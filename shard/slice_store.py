@@ -260,6 +260,16 @@ class SliceStore:
         self.counts[EXPIRED] = self.peers.expired
         return list(self.counts)
 
+    # Words of the arena
+
+    def word32(self, at: size) -> u32:
+        high: u32 = self.words[at + 1]
+        return self.words[at] | (high << 16)
+
+    def set32(self, at: size, value: u32) -> cython.void:
+        self.words[at] = value & 0xFFFF
+        self.words[at + 1] = value >> 16
+
     # Answering
 
     def _answer(self, frame: View, at: size, out: u8[::1], to: size, now: u32) -> size:
@@ -300,9 +310,8 @@ class SliceStore:
 
     def _refresh(self, slot: size, seeder: u32, event: u32, now: u32) -> u32:
         """A known peer announced again: its time, role and bits; returns the reply's status."""
-        at: size = self.peers.meta_at(self.peers.hit_block, self.peers.hit_index, self.peers.stride)
-        was_seeder: cython.bint = self.peers.is_seeder_at(self.peers.hit_block, self.peers.hit_index)
-        meta: u32 = (self.words[at] & COMPLETED) | (now & SECONDS)
+        was_seeder: cython.bint = self.peers.hit_seeder
+        meta: u32 = (self.words[self.peers.hit_meta] & COMPLETED) | (now & SECONDS)
         if seeder != 0 and (meta & COMPLETED) == 0 and (event == EVENT_COMPLETED or not was_seeder):
             meta |= COMPLETED
             self._complete()
@@ -313,26 +322,23 @@ class SliceStore:
 
     def _rewrite(self, slot: size, seeder: u32, meta: u32, partial: cython.bint) -> cython.bint:
         """Give the peer that was found a new word and role; False if it keeps its role for lack of memory."""
-        at: size = self.peers.meta_at(self.peers.hit_block, self.peers.hit_index, self.peers.stride)
-        was_seeder: cython.bint = self.peers.is_seeder_at(self.peers.hit_block, self.peers.hit_index)
-        if self.words[at] & PARTIAL:
+        if self.words[self.peers.hit_meta] & PARTIAL:
             self.peers.add_partial(False)
-        self.words[at] = meta
-        if (seeder != 0) != was_seeder and not self.peers.change_role(slot, seeder, meta):
+        self.words[self.peers.hit_meta] = meta
+        if (seeder != 0) != self.peers.hit_seeder and not self.peers.change_role(slot, seeder, meta):
             return False
         if partial:
             self.peers.add_partial(True)
-            at = self.peers.meta_at(self.peers.hit_block, self.peers.hit_index, self.peers.stride)
-            self.words[at] = meta | PARTIAL
+            self.words[self.peers.hit_meta] = meta | PARTIAL
         return True
 
     def _complete(self) -> cython.void:
         """One more completion of the swarm at hand."""
         at: size = self.peers.at[0] - HEAD + 10
-        count: u32 = self.peers.word32(at)
+        count: u32 = self.word32(at)
         self.counts[COMPLETIONS] += 1
         if count < 0x7FFF_FFFF:
-            self.peers.set32(at, count + 1)
+            self.set32(at, count + 1)
 
     def _store(self, s: size, slot: size, tag: u32, frame: View, at: size, seeder: u32, event: u32, now: u32) -> u32:
         """Store a peer that is not known, if limits and memory allow; returns the reply's status."""
@@ -362,7 +368,7 @@ class SliceStore:
             return STATUS_NOT_STORED
         self.counts[STORED] += 1
         if was_empty:
-            self.peers.set32(self.peers.at[0] - 2, 0)  # it held the time of the last peer
+            self.set32(self.peers.at[0] - 2, 0)  # it held the time of the last peer
         if meta & PARTIAL:
             self.peers.add_partial(True)
         if meta & COMPLETED:
@@ -372,7 +378,7 @@ class SliceStore:
 
     def _remove(self, s: size, slot: size, now: u32) -> cython.void:
         """Remove the peer that was found, and its swarm if nothing is left to keep."""
-        if self.words[self.peers.meta_at(self.peers.hit_block, self.peers.hit_index, self.peers.stride)] & PARTIAL:
+        if self.words[self.peers.hit_meta] & PARTIAL:
             self.peers.add_partial(False)
         self.peers.remove_hit(slot)
         self._forget_empty(s, slot, now)
@@ -382,10 +388,10 @@ class SliceStore:
         head: size = self.peers.at[0] - HEAD
         if self.peers.seeders + self.peers.leechers != 0:
             return
-        if self.peers.word32(head + 10) == 0:
+        if self.word32(head + 10) == 0:
             self._delete(s, slot)
-        elif self.peers.word32(head + 12) == 0:
-            self.peers.set32(head + 12, now)
+        elif self.word32(head + 12) == 0:
+            self.set32(head + 12, now)
 
     def _may_make_swarm(self, now: u32) -> cython.bint:
         """Count a new swarm against the source of the peer at hand; whether it is within this minute's limit."""
@@ -412,9 +418,9 @@ class SliceStore:
         partial: u32 = 0
         if self.peers.groups > 0:
             head = self.peers.at[0] - HEAD
-            completed = self.peers.word32(head + 10)
+            completed = self.word32(head + 10)
             if self.peers.leechers > 0:
-                partial = self.peers.word32(head + 12)
+                partial = self.word32(head + 12)
         put_u32(out, to, cython.cast(u32, REPLY))
         put_u32(out, to + AT_STATUS, 0)
         put_u32(out, to + AT_PARTIAL_SEEDS, partial)
@@ -441,7 +447,7 @@ class SliceStore:
         if (flags & EVENT_MASK) == EVENT_STOPPED:
             want = 0
         if self.peers.groups > 0:
-            completed = self.peers.word32(self.peers.at[0] - HEAD + 10)
+            completed = self.word32(self.peers.at[0] - HEAD + 10)
             if want > 0:
                 own = self._list_family(family, local, flags & FLAG_SEEDER, want, out, end)
                 end += own * (6 if family == 0 else 18)
@@ -487,7 +493,7 @@ class SliceStore:
             return 0
         slot = cython.cast(size, self.table[s]) * 4 + 3 * ((cython.cast(size, tag) * self._homes(s)) >> 16)
         while True:
-            ref = self.peers.word32(slot)
+            ref = self.word32(slot)
             if ref == 0 or self.words[slot + 2] > tag:
                 break
             if self.words[slot + 2] == tag:
@@ -531,13 +537,13 @@ class SliceStore:
             return 0
         head = cython.cast(size, ref) * 4
         copy(self.raw, 2 * head, source, at, 20)
-        self.peers.set32(head + 10, 0)
-        self.peers.set32(head + 12, 0)
-        self.peers.set32(head + HEAD, 0)
+        self.set32(head + 10, 0)
+        self.set32(head + 12, 0)
+        self.set32(head + HEAD, 0)
         self.words[head + HEAD + 2] = 0
         self.words[head + HEAD + 3] = 1
         self.words[head + HEAD + 4] = 0
-        self.peers.set32(self.place, ref)
+        self.set32(self.place, ref)
         self.words[self.place + 2] = tag
         self.filled[s] += 1
         self.swarms += 1
@@ -551,7 +557,7 @@ class SliceStore:
         """Free the slot at `place` by moving those from it to the next free one; False if the table is full."""
         slot: size = self.place
         last: size = self._end_of(s) - 3
-        while slot < last and self.peers.word32(slot) != 0:
+        while slot < last and self.word32(slot) != 0:
             slot += 3
         if slot >= last:
             return False
@@ -565,13 +571,13 @@ class SliceStore:
         base: size = cython.cast(size, self.table[s]) * 4
         homes: size = self._homes(s)
         while True:
-            if self.peers.word32(slot + 3) == 0:
+            if self.word32(slot + 3) == 0:
                 break
             if slot + 3 == base + 3 * ((cython.cast(size, self.words[slot + 5]) * homes) >> 16):
                 break
             self._copy_slot(slot, slot + 3)
             slot += 3
-        self.peers.set32(slot, 0)
+        self.set32(slot, 0)
 
     def _copy_slot(self, to: size, start: size) -> cython.void:
         self.words[to] = self.words[start]
@@ -632,9 +638,9 @@ class SliceStore:
         home: size
         k: size
         for k in range(slots):
-            self.peers.set32(base + 3 * k, 0)
+            self.set32(base + 3 * k, 0)
         while slot < end:
-            if self.peers.word32(slot) != 0:
+            if self.word32(slot) != 0:
                 home = base + 3 * ((cython.cast(size, self.words[slot + 2]) * homes) >> 16)
                 if to < home:
                     to = home
@@ -660,13 +666,13 @@ class SliceStore:
 
     def _next_slot(self, slot: size, end: size) -> size:
         """The first slot in use from `slot` on, or the end."""
-        while slot < end and self.peers.word32(slot) == 0:
+        while slot < end and self.word32(slot) == 0:
             slot += 3
         return slot
 
     def _note(self, cursor: u8[::1], slot: size) -> cython.void:
         """Let a cursor name the swarm at a slot, and the peer block where work on it stopped."""
-        at: size = cython.cast(size, self.peers.word32(slot)) * 8
+        at: size = cython.cast(size, self.word32(slot)) * 8
         k: size
         for k in range(20):
             cursor[k] = self.raw[at + k]
@@ -678,7 +684,7 @@ class SliceStore:
     def _resume(self, cursor: u8[::1], slot: size) -> cython.void:
         """Set the peers' resume point from a cursor if it names the swarm at a slot, otherwise to its start."""
         self.peers.resume_kind = 0
-        if cursor[23] == 1 and self._compare(cython.cast(size, self.peers.word32(slot)) * 8, cursor, 0) == 0:
+        if cursor[23] == 1 and self._compare(cython.cast(size, self.word32(slot)) * 8, cursor, 0) == 0:
             self.peers.resume_kind = cursor[22]
             self.peers.resume_key = read_u32(cursor, 24)
 
@@ -713,8 +719,8 @@ class SliceStore:
         head: size = self.peers.at[0] - HEAD
         if self.peers.seeders + self.peers.leechers != 0:
             return
-        if self.peers.word32(head + 12) != 0 and now - self.peers.word32(head + 12) > 3600 * KEEP_HOURS:
-            self.peers.set32(head + 10, 0)
+        if self.word32(head + 12) != 0 and now - self.word32(head + 12) > 3600 * KEEP_HOURS:
+            self.set32(head + 10, 0)
         self._forget_empty(s, slot, now)
 
     # Dump and load
@@ -775,13 +781,13 @@ class SliceStore:
         stride: size = 6 if kind < PUBLIC6 else 18
         since: u32 = 1
         self.peers.walk(slot)
-        if completed > self.peers.word32(self.peers.at[0] - HEAD + 10):
-            self.peers.set32(self.peers.at[0] - HEAD + 10, completed)
+        if completed > self.word32(self.peers.at[0] - HEAD + 10):
+            self.set32(self.peers.at[0] - HEAD + 10, completed)
         if many == 0 and self.peers.seeders + self.peers.leechers == 0:
             if now > 3600 * kind:
                 since = now - 3600 * kind
-            if since > self.peers.word32(self.peers.at[0] - 2):
-                self.peers.set32(self.peers.at[0] - 2, since)
+            if since > self.word32(self.peers.at[0] - 2):
+                self.set32(self.peers.at[0] - 2, since)
         at += SECTION
         for k in range(many):
             age = read_u16(chunk, at + stride)
@@ -797,7 +803,6 @@ class SliceStore:
         meta: u32 = (now - age) & SECONDS
         known: u32
         known_age: u32
-        was_seeder: cython.bint
         was_empty: cython.bint = self.peers.seeders + self.peers.leechers == 0
         self.peers.take_peer(chunk, at, kind)
         if bits & PEER_COMPLETED:
@@ -807,14 +812,13 @@ class SliceStore:
                 self.full = True
                 return False
             if was_empty:
-                self.peers.set32(self.peers.at[0] - 2, 0)
+                self.set32(self.peers.at[0] - 2, 0)
             if partial:
                 self.peers.add_partial(True)
             return True
-        known = self.words[self.peers.meta_at(self.peers.hit_block, self.peers.hit_index, self.peers.stride)]
+        known = self.words[self.peers.hit_meta]
         known_age = (now - known) & SECONDS
-        was_seeder = self.peers.is_seeder_at(self.peers.hit_block, self.peers.hit_index)
-        if age > known_age or (age == known_age and (was_seeder or seeder == 0)):
+        if age > known_age or (age == known_age and (self.peers.hit_seeder or seeder == 0)):
             return False
         if not self._rewrite(slot, seeder, meta | (known & COMPLETED), partial):
             self.full = True
@@ -896,12 +900,12 @@ def homes_of(granules: size) -> size:
 @cython.nogil
 @cython.exceptval(check=False)
 def next_room(granules: size) -> size:
-    """The granules of the next larger table: half as many more, doubling from a frame on."""
-    return (
-        granules + (granules + 1) // 2
-        if granules < 170
-        else (256 if granules < 256 else (512 if granules < 512 else 2 * granules))
-    )
+    """The granules of the next larger table: half as many more, in steps that leave nothing of a frame unused."""
+    if granules < 340:
+        return granules + (granules + 1) // 2
+    if granules < 1024:
+        return 512 if granules < 512 else 1024
+    return granules * 3 // 2 if (granules & (granules - 1)) == 0 else granules * 4 // 3
 
 
 @cython.cfunc

@@ -925,7 +925,7 @@ HASHES = [bytes(20), bytes(19) + b"\1", b"\1" + bytes(19), b"\2\0\0\0\xff\xff" +
 class StoreMachine(RuleBasedStateMachine):
     """Whatever is announced, swept, dumped and loaded, the store holds what the model holds."""
 
-    memory = 2 * MIB
+    is_cramped = False
     many = 300
 
     def __init__(self, kernel: Kernel) -> None:
@@ -933,9 +933,13 @@ class StoreMachine(RuleBasedStateMachine):
         self.kernel = kernel
         self.fresh = 0
 
-    @initialize(slices=st.sampled_from([1, 4]), limits=st.sampled_from([(60_000, NEVER), (2, 30)]))
-    def start(self, slices: int, limits: tuple[int, int]) -> None:
-        self.both = Both(self.kernel, self.memory, slices, *limits)
+    @initialize(
+        slices=st.sampled_from([1, 4]),
+        limits=st.sampled_from([(60_000, NEVER), (2, 30)]),
+        memory=st.integers(405_000, 480_000),
+    )
+    def start(self, slices: int, limits: tuple[int, int], memory: int) -> None:
+        self.both = Both(self.kernel, memory if self.is_cramped else 2 * MIB, slices, *limits)
 
     @rule(
         info_hash=st.sampled_from(HASHES),
@@ -1015,7 +1019,7 @@ class StoreMachine(RuleBasedStateMachine):
     def scrape(self, info_hash: bytes) -> None:
         self.both.scrape(info_hash)
 
-    @precondition(lambda self: self.memory > MIB)
+    @precondition(lambda self: not self.is_cramped)
     @rule(data=st.data())
     def load(self, data: st.DataObject) -> None:
         info_hash = data.draw(st.sampled_from(HASHES))
@@ -1031,7 +1035,7 @@ class StoreMachine(RuleBasedStateMachine):
         section = Section(info_hash, tag, kind, completed, tuple(peers))
         self.both.load(int.from_bytes(info_hash[:2], "little") % self.both.slices, [section])
 
-    @precondition(lambda self: self.memory > MIB)
+    @precondition(lambda self: not self.is_cramped)
     @rule()
     def move_to_another_store(self) -> None:
         """Dump all, load it into an empty store, and go on with that one."""
@@ -1062,14 +1066,14 @@ class StoreMachine(RuleBasedStateMachine):
 class CrampedMachine(StoreMachine):
     """The same where memory runs out all the time."""
 
-    memory = 500_000
+    is_cramped = True
 
 
 @pytest.mark.parametrize("machine", [StoreMachine, CrampedMachine])
 def test_the_store_does_what_the_model_does(kernel: Kernel, machine: type[StoreMachine]) -> None:
     is_pure = kernel("shard.slice_store").__file__.endswith(".py")
     steps = settings(
-        max_examples=5 if is_pure else 30,
+        max_examples=6 if is_pure else 40,
         stateful_step_count=12 if is_pure else 25,
         deadline=None,
         suppress_health_check=list(HealthCheck),
