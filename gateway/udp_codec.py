@@ -731,6 +731,7 @@ class UdpCodec:
         """Queue one reply's answer, or note its part of a scrape; False if it does not add up."""
         socket: size
         answer: size = 20
+        kind: size = SCRAPE_ANSWERS
         self._copy(self.ticket_bytes, 0, replies, at + AT_TICKET, 48)
         if (self.ticket[0] & 0xFFFF) == TICKET_GATHER:
             return self._gather(replies, at)
@@ -739,11 +740,10 @@ class UdpCodec:
             return False
         if (self.ticket[5] & ALL32) == ANNOUNCE:
             answer += read_u16(replies, at + AT_OWN_FAMILY) * (18 if replies[at + AT_PART] & 2 else 6)
-            self.counts[ANNOUNCE_ANSWERS] += 1
-        else:
-            self.counts[SCRAPE_ANSWERS] += 1
+            kind = ANNOUNCE_ANSWERS
         if AT_ANSWER + answer > length:
             return False
+        self.counts[kind] += 1
         self._queue(socket, address + AT_ANSWER, answer)
         return True
 
