@@ -72,7 +72,8 @@ class GatewayService:
         """Read the connection-id key again; the one in use stays if the file is wrong."""
         self.key_stamp = self._stamp()
         try:
-            self.keys = keys.load_or_create(self.config.data)
+            # The cluster key stays: slices are where it put them.
+            self.keys = keys.Keys(self.keys.cluster, keys.load_connection_key(self.key_file))
         except keys.KeyFileError as error:
             log.error("the connection-id key is not taken up: %s", error)
             return
