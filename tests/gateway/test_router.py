@@ -1,0 +1,54 @@
+import pytest
+
+from gateway.router import Router
+
+
+class Codec:
+    """Frames of given lengths."""
+
+    def __init__(self, *lengths):
+        self.lengths = list(lengths)
+        self.links = len(lengths)
+        self.frame_size = 4
+        self.frames_view = memoryview(bytes(range(4 * self.links)))
+        self.closed = []
+        self.encoded = []
+
+    def close_frame(self, link, number, boot, tick):
+        self.closed.append((link, number))
+        return self.lengths[link]
+
+    def encode(self, frame, address):
+        self.encoded.append((frame, address))
+
+
+class Link:
+    def __init__(self):
+        self.sent = []
+
+    def send(self, frame):
+        self.sent.append(bytes(frame))
+
+
+@pytest.fixture
+def router():
+    router = Router(Codec(3, 0, 4))
+    router.links = [Link() for _ in range(3)]
+    return router
+
+
+def test_each_link_gets_its_records(router):
+    router.dispatch()
+    assert [link.sent for link in router.links] == [[b"\0\1\2"], [], [b"\x08\x09\x0a\x0b"]]
+
+
+def test_frames_are_numbered_without_gaps(router):
+    for _ in range(2):
+        router.dispatch()
+    assert [number for link, number in router.codec.closed if router.codec.lengths[link]] == [1, 2, 3, 4]
+    assert router.number == 4
+
+
+def test_replies_go_to_the_codec(router):
+    router.take_replies(memoryview(b"frame"), 123)
+    assert router.codec.encoded == [(b"frame", 123)]
