@@ -34,7 +34,7 @@ TIGHT = {
     "exempt": ["127.0.0.1"],
     "connects": {"rate": 1, "burst": 10},
     "requests": {"rate": 1, "burst": 30},
-    "new_swarms": 5,
+    "new_swarms": 1,
     "entries": 8,
 }
 
@@ -101,8 +101,8 @@ def test_sources_beyond_their_limits_are_counted(tracker, client, other):
             break
     else:
         pytest.fail("no limit was ever reached")
-    assert after['shoal_not_stored_total{reason="swarm_limit"}'] == 5
-    assert after['shoal_not_stored_total{reason="entry_limit"}'] >= 7
+    assert after['shoal_not_stored_total{reason="swarm_limit"}'] >= 8
+    assert after['shoal_not_stored_total{reason="entry_limit"}'] >= 3
 
 
 def test_requests_and_answers_are_counted(tracker, client):
