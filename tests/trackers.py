@@ -294,6 +294,8 @@ class Local:
         self.tracker = Embedded(wanted, self.sockets, clock=self.clock, wall=lambda: self.wall)
         self.store = self.tracker.shard.store
         self.loop = uvloop.new_event_loop()
+        self.failures = []
+        self.loop.set_exception_handler(lambda _, failure: self.failures.append(failure))
         self.thread = threading.Thread(target=self.loop.run_forever)
 
     def __enter__(self):
@@ -310,6 +312,7 @@ class Local:
         self.loop.close()
         for sock in self.sockets:
             sock.close()
+        assert self.failures == []
 
     def wait_for(self, coroutine):
         return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(PATIENCE)
