@@ -4,8 +4,8 @@ PYTHON ?= $(or $(wildcard /usr/bin/python3),python3)
 KERNELS ?= compiled
 export PYTHON KERNELS
 
-KERNEL_SOURCES := pyproject.toml common/build.py $(wildcard gateway/udp_codec.p* shard/arena.p* shard/peers.p* shard/slice_store.p*)
-SOURCES := pyproject.toml common/build.py $(wildcard gateway/udp_codec.p* shard/arena.p* shard/peers.p* shard/slice_store.p*)
+KERNEL_SOURCES := pyproject.toml common/build.py $(wildcard gateway/udp_codec.p* $(foreach kernel,arena directories peers listing tables slice_store,shard/$(kernel).p*))
+SOURCES := pyproject.toml common/build.py $(wildcard gateway/udp_codec.p* $(foreach kernel,arena directories peers listing tables slice_store,shard/$(kernel).p*))
 INSTALLED := .venv/.installed-$(KERNELS)
 TESTABLE := .venv/.testable
 

@@ -1,9 +1,10 @@
 """KERNEL: blocks of one flat memory, in bounded steps and without fragments that stay.
 
 The memory is cut into frames of 4 KiB. A buddy allocator hands out runs of 2^order frames (Knowlton,
-"A fast storage allocator", CACM 1965), and cuts a quarter off where three are enough. Blocks of up to 4 KiB
-are cut from pages, a run of frames that holds blocks of one size (Bonwick, "The slab allocator", USENIX 1994); a page whose last block is freed
-goes back to the buddy allocator, so a flood of small blocks does not keep the memory from larger ones.
+"A fast storage allocator", CACM 1965), and cuts a quarter off where three are enough. Blocks of up to
+4 KiB are cut from pages, a run of frames that holds blocks of one size (Bonwick, "The slab allocator",
+USENIX 1994); a page whose last block is freed goes back to the buddy allocator, so a flood of small
+blocks does not keep the memory from larger ones.
 
 Blocks are named by `ref`, their first byte's number divided by 8; ref 0 is no block.
 Sizes are in granules of 8 bytes. Everything takes a bounded number of steps, at most one for each order.
@@ -12,11 +13,9 @@ Sizes are in granules of 8 bytes. Everything takes a bounded number of steps, at
 import cython
 
 u8 = cython.typedef(cython.uchar)
-u16 = cython.typedef(cython.ushort)
 u32 = cython.typedef(cython.uint)
 size = cython.typedef(cython.Py_ssize_t)
 
-FRAME = cython.declare(size, 4096)
 GRANULES = cython.declare(size, 512)  # of a frame
 ORDERS = cython.declare(size, 24)
 NOTHING = cython.declare(u32, 0xFFFF_FFFF)

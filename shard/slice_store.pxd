@@ -2,13 +2,17 @@
 
 cimport cython
 from shard.arena cimport Arena
+from shard.listing cimport Listing
 from shard.peers cimport Peers
+from shard.tables cimport Tables
 
 
 @cython.final
 cdef class SliceStore:
     cdef Arena arena
+    cdef Tables tables
     cdef Peers peers
+    cdef Listing listing
     cdef unsigned char[::1] raw
     cdef unsigned short[::1] words
     cdef unsigned int slices
@@ -16,16 +20,11 @@ cdef class SliceStore:
     cdef unsigned int swarm_limit
     cdef unsigned int entry_limit
     cdef unsigned long long secret
-    cdef unsigned long long swarms
     cdef unsigned long long swept
     cdef unsigned long long steps
-    cdef unsigned int[::1] table
-    cdef unsigned int[::1] room
-    cdef unsigned int[::1] filled
     cdef unsigned int[::1] newcomers
     cdef unsigned long long[::1] counts
     cdef unsigned char[::1] cursor
-    cdef Py_ssize_t place
     cdef bint full
 
     cdef unsigned int word32(self, Py_ssize_t at) noexcept nogil
@@ -41,26 +40,11 @@ cdef class SliceStore:
     cdef Py_ssize_t _scraped(self, const unsigned char[::1] frame, Py_ssize_t at, unsigned char[::1] out, Py_ssize_t to) noexcept nogil
     cdef Py_ssize_t _listed(self, const unsigned char[::1] frame, Py_ssize_t at, unsigned char[::1] out, Py_ssize_t to, unsigned int kind, unsigned int status) noexcept nogil
     cdef Py_ssize_t _list_family(self, unsigned int family, bint local, unsigned int seeder, Py_ssize_t want, unsigned char[::1] out, Py_ssize_t to) noexcept nogil
-    cdef Py_ssize_t _homes(self, Py_ssize_t s) noexcept nogil
-    cdef Py_ssize_t _find(self, Py_ssize_t s, unsigned int tag, const unsigned char[::1] source, Py_ssize_t at) noexcept nogil
-    cdef int _compare(self, Py_ssize_t swarm, const unsigned char[::1] source, Py_ssize_t at) noexcept nogil
-    cdef Py_ssize_t _make_swarm(self, Py_ssize_t s, unsigned int tag, const unsigned char[::1] source, Py_ssize_t at) noexcept nogil
-    cdef Py_ssize_t _end_of(self, Py_ssize_t s) noexcept nogil
-    cdef bint _shift(self, Py_ssize_t s) noexcept nogil
-    cdef void _unshift(self, Py_ssize_t s, Py_ssize_t slot) noexcept nogil
-    cdef void _copy_slot(self, Py_ssize_t to, Py_ssize_t start) noexcept nogil
-    cdef void _delete(self, Py_ssize_t s, Py_ssize_t slot) noexcept nogil
-    cdef bint _resize(self, Py_ssize_t s, bint larger) noexcept nogil
-    cdef Py_ssize_t _slots_for(self, Py_ssize_t granules) noexcept nogil
-    cdef void _replace_table(self, Py_ssize_t s, unsigned int ref, unsigned int granules) noexcept nogil
-    cdef bint _fill_table(self, unsigned int ref, Py_ssize_t granules, Py_ssize_t slot, Py_ssize_t end) noexcept nogil
-    cdef Py_ssize_t _seek(self, Py_ssize_t s, unsigned char[::1] cursor) noexcept nogil
-    cdef Py_ssize_t _next_slot(self, Py_ssize_t slot, Py_ssize_t end) noexcept nogil
     cdef void _note(self, unsigned char[::1] cursor, Py_ssize_t slot) noexcept nogil
     cdef void _resume(self, unsigned char[::1] cursor, Py_ssize_t slot) noexcept nogil
     cdef Py_ssize_t _sweep_slice(self, Py_ssize_t s, unsigned int now, Py_ssize_t budget) noexcept nogil
     cdef void _expire_swarm(self, Py_ssize_t s, Py_ssize_t slot, unsigned int now) noexcept nogil
     cdef Py_ssize_t _dump(self, Py_ssize_t s, unsigned char[::1] cursor, unsigned char[::1] out, unsigned int now) noexcept nogil
-    cdef Py_ssize_t _load(self, Py_ssize_t s, const unsigned char[::1] chunk, unsigned int now) except -1
+    cdef Py_ssize_t _load(self, Py_ssize_t s, const unsigned char[::1] chunk, unsigned int now) noexcept nogil
     cdef Py_ssize_t _load_section(self, Py_ssize_t slot, const unsigned char[::1] chunk, Py_ssize_t at, unsigned int now) noexcept nogil
     cdef bint _merge_peer(self, Py_ssize_t slot, const unsigned char[::1] chunk, Py_ssize_t at, unsigned int kind, unsigned int age, unsigned int bits, unsigned int now) noexcept nogil

@@ -1,10 +1,6 @@
 """KERNEL: the swarms of all slices: frames of records in, frames of replies out; sweep, dump and load.
 
-Each slice has a table from info-hash to swarm, in blocks of the arena: slots of three words (the swarm's
-ref, 0 if free, and its tag: bits 32..47 of the info-hash's SipHash), ordered by tag and info-hash, each
-swarm at or after its home, tag * homes / 2^16, with no free slot between (ordered linear probing: Amble and
-Knuth, "Ordered hash tables", 1974). A few slots past the last home take what runs over. So a table grows
-slice by slice, and a cursor, an info-hash in that order, skips no swarm while tables grow under it.
+Where things lie: a table for each slice (tables.py) leads to the swarms, a swarm to its peers (peers.py).
 
 A cursor (32 bytes): 0 20 info-hash, 20 2 tag, 22 1 kind, 23 1 state (0 start, 1 under way, 2 end), 24 4 key
 of a peer block inside a large swarm.
@@ -18,15 +14,18 @@ import cython
 from common import counters, frames
 
 if cython.compiled:
-    from cython.cimports.libc.string import memcmp, memcpy
+    from cython.cimports.libc.string import memcpy
     from cython.cimports.shard.arena import Arena
+    from cython.cimports.shard.listing import Listing
     from cython.cimports.shard.peers import Peers
+    from cython.cimports.shard.tables import Tables
 else:
     from shard.arena import Arena
+    from shard.listing import Listing
     from shard.peers import Peers
+    from shard.tables import Tables
 
 u8 = cython.typedef(cython.uchar)
-u16 = cython.typedef(cython.ushort)
 u32 = cython.typedef(cython.uint)
 u64 = cython.typedef(cython.ulonglong)
 size = cython.typedef(cython.Py_ssize_t)
@@ -76,7 +75,7 @@ PEER_SEEDER = cython.declare(u32, frames.PEER_SEEDER)
 PEER_COMPLETED = cython.declare(u32, frames.PEER_COMPLETED)
 PEER_PARTIAL = cython.declare(u32, frames.PEER_PARTIAL)
 SECTION = cython.declare(size, frames.SECTION)
-LARGEST_SECTION = cython.declare(size, frames.SECTION + 64 * 21)
+LARGEST_SECTION = cython.declare(size, frames.SECTION + 63 * 21)
 CURSOR = cython.declare(size, frames.CURSOR)
 
 STORED = cython.declare(size, counters.STORED)
@@ -96,7 +95,6 @@ PARTIAL = cython.declare(u32, 0x8000)
 ALL64 = cython.declare(u64, 0xFFFF_FFFF_FFFF_FFFF)
 SPREAD = cython.declare(u64, 0x9E37_79B9_7F4A_7C15)
 KEEP_HOURS = cython.declare(u32, 24)  # that a swarm without peers keeps its count of completed
-SOURCES = cython.declare(size, 1 << 15)  # counters of new swarms per source
 LARGEST_REPLY = frames.REPLY + frames.MAX_WANT * 18
 FIXED = 8 * 12 + 4 * 2 * (1 << 15) + 4 * (1 << 15)  # bytes of counters, whatever the size
 
@@ -123,7 +121,9 @@ class SliceStore:
         if not 60 <= interval <= lifetime <= 15_200:
             raise ValueError("interval and lifetime must be within 60..15200 s")
         self.arena = Arena(memory)
+        self.tables = Tables(self.arena, slices)
         self.peers = Peers(self.arena, lifetime, secret)
+        self.listing = Listing(self.peers, secret)
         self.words = self.arena.words
         self.raw = self.arena.raw
         self.slices = slices
@@ -131,16 +131,11 @@ class SliceStore:
         self.swarm_limit = swarm_limit if swarm_limit < 0xFFFF else 0xFFFF  # as far as is counted
         self.entry_limit = entry_limit
         self.secret = secret
-        self.swarms = 0
         self.swept = 0
         self.steps = 0
-        self.table = memoryview(bytearray(4 * slices)).cast("I")
-        self.room = memoryview(bytearray(4 * slices)).cast("I")
-        self.filled = memoryview(bytearray(4 * slices)).cast("I")
         self.newcomers = memoryview(bytearray(4 * (1 << 15))).cast("I")
         self.counts = memoryview(bytearray(8 * counters.SHARD)).cast("Q")
         self.cursor = memoryview(bytearray(32))
-        self.place = 0
         self.full = False
 
     # Doors
@@ -162,9 +157,7 @@ class SliceStore:
             raise ValueError("a frame's length is not that of its records")
         if len(out) < HEADER + count * LARGEST_REPLY:
             raise ValueError("no room for the replies")
-        self.peers.random ^= entropy
-        if self.peers.random == 0:
-            self.peers.random = self.secret | 1
+        self.listing.stir(entropy)
         for i in range(count):
             end = self._answer(frame, HEADER + i * RECORD, out, to, now)
             if end > to:
@@ -200,7 +193,7 @@ class SliceStore:
 
     def steps_of_a_round(self) -> int:
         """How many steps the present sweep through all slices takes, or a few more."""
-        total: u64 = 2 * self.slices + 8 * self.swarms + 4 * cython.cast(u64, self.peers.chained)
+        total: u64 = 2 * self.slices + 8 * self.tables.swarms + 4 * cython.cast(u64, self.peers.chained)
         i: size
         for i in range(12):
             total += self.peers.totals[i]
@@ -249,7 +242,7 @@ class SliceStore:
 
     def swarm_count(self) -> int:
         """Swarms stored, those without peers included."""
-        return self.swarms
+        return self.tables.swarms
 
     def bytes_taken(self) -> int:
         """Bytes in use of the memory ceiling."""
@@ -278,7 +271,7 @@ class SliceStore:
         event: u32 = flags & EVENT_MASK
         s: size = (frame[at + AT_HASH] | (cython.cast(u32, frame[at + AT_HASH + 1]) << 8)) & (self.slices - 1)
         tag: u32 = read_u16(frame, at + AT_HASH + 4)
-        slot: size = self._find(s, tag, frame, at + AT_INFO_HASH)
+        slot: size = self.tables.find(s, tag, frame, at + AT_INFO_HASH)
         kind: u32 = kind_of(frame, at + AT_ADDRESS, flags)
         seeder: u32 = flags & FLAG_SEEDER
         status: u32 = 0
@@ -352,7 +345,7 @@ class SliceStore:
             if not self._may_make_swarm(now) and exempt == 0:
                 self.counts[SWARM_LIMIT] += 1
                 return STATUS_NOT_STORED
-            slot = self._make_swarm(s, tag, frame, at + AT_INFO_HASH)
+            slot = self.tables.make_swarm(s, tag, frame, at + AT_INFO_HASH)
             if slot == 0:
                 self.counts[MEMORY] += 1
                 return STATUS_NOT_STORED
@@ -389,7 +382,8 @@ class SliceStore:
         if self.peers.seeders + self.peers.leechers != 0:
             return
         if self.word32(head + 10) == 0:
-            self._delete(s, slot)
+            self.peers.free_swarm()
+            self.tables.remove(s, slot)
         elif self.word32(head + 12) == 0:
             self.set32(head + 12, now)
 
@@ -462,7 +456,7 @@ class SliceStore:
         put_u32(out, to + AT_OTHER_FAMILY, cython.cast(u32, other))
         put_u32(out, to + AT_COMPLETED, completed)
         copy(out, to + AT_TICKET, frame, at, TICKET)
-        put_be32(out, to + AT_INTERVAL, self.interval - tenth + cython.cast(u32, self.peers.draw(2 * tenth + 1)))
+        put_be32(out, to + AT_INTERVAL, self.interval - tenth + cython.cast(u32, self.listing.draw(2 * tenth + 1)))
         put_be32(out, to + AT_INTERVAL + 4, self.peers.leechers)
         put_be32(out, to + AT_INTERVAL + 8, self.peers.seeders)
         return end
@@ -471,204 +465,13 @@ class SliceStore:
         """Endpoints of one family; an asker in a local range gets such peers first."""
         many: size = 0
         if local:
-            many = self.peers.list_peers(family + LOCAL, seeder, want, out, to)
+            many = self.listing.list_peers(family + LOCAL, seeder, want, out, to)
         if many < want:
             to += many * (6 if family == 0 else 18)
-            many += self.peers.list_peers(family, seeder, want - many, out, to)
+            many += self.listing.list_peers(family, seeder, want - many, out, to)
         return many
 
-    # Tables
-
-    def _homes(self, s: size) -> size:
-        """Homes of a slice's table."""
-        return homes_of(cython.cast(size, self.room[s]))
-
-    def _find(self, s: size, tag: u32, source: View, at: size) -> size:
-        """The word of a swarm's slot, or 0; then `place` is where it would go."""
-        slot: size
-        ref: u32
-        found: cython.int
-        if self.table[s] == 0:
-            self.place = 0
-            return 0
-        slot = cython.cast(size, self.table[s]) * 4 + 3 * ((cython.cast(size, tag) * self._homes(s)) >> 16)
-        while True:
-            ref = self.word32(slot)
-            if ref == 0 or self.words[slot + 2] > tag:
-                break
-            if self.words[slot + 2] == tag:
-                found = self._compare(cython.cast(size, ref) * 8, source, at)
-                if found == 0:
-                    return slot
-                if found > 0:
-                    break
-            slot += 3
-        self.place = slot
-        return 0
-
-    def _compare(self, swarm: size, source: View, at: size) -> cython.int:
-        """A stored info-hash against one of 20 bytes elsewhere: below, equal or above 0."""
-        i: size
-        if swarm < 0 or swarm + 20 > len(self.raw) or at < 0 or at + 20 > len(source):
-            return 0
-        if cython.compiled:
-            return memcmp(cython.address(self.raw[swarm]), cython.address(source[at]), 20)
-        else:
-            for i in range(20):
-                if self.raw[swarm + i] != source[at + i]:
-                    return cython.cast(cython.int, self.raw[swarm + i]) - source[at + i]
-            return 0
-
-    def _make_swarm(self, s: size, tag: u32, source: View, at: size) -> size:
-        """A swarm without peers, in the table; the word of its slot, or 0 if memory ran out."""
-        ref: u32
-        head: size
-        granules: size = (HEAD + 5 + 1 * 4 + 3) // 4  # the head block of one IPv4 peer
-        if cython.cast(size, self.filled[s]) * 5 >= self._homes(s) * 4 and not self._resize(s, True):
-            return 0
-        self._find(s, tag, source, at)
-        while not self._shift(s):
-            if not self._resize(s, True):
-                return 0
-            self._find(s, tag, source, at)
-        ref = self.arena.take(granules)
-        if ref == 0:
-            self._unshift(s, self.place)
-            return 0
-        head = cython.cast(size, ref) * 4
-        copy(self.raw, 2 * head, source, at, 20)
-        self.set32(head + 10, 0)
-        self.set32(head + 12, 0)
-        self.set32(head + HEAD, 0)
-        self.words[head + HEAD + 2] = 0
-        self.words[head + HEAD + 3] = 1
-        self.words[head + HEAD + 4] = 0
-        self.set32(self.place, ref)
-        self.words[self.place + 2] = tag
-        self.filled[s] += 1
-        self.swarms += 1
-        return self.place
-
-    def _end_of(self, s: size) -> size:
-        """The word past a table's last slot; that slot always stays free, as the end of every search."""
-        return cython.cast(size, self.table[s]) * 4 + 3 * (cython.cast(size, self.room[s]) * 4 // 3)
-
-    def _shift(self, s: size) -> cython.bint:
-        """Free the slot at `place` by moving those from it to the next free one; False if the table is full."""
-        slot: size = self.place
-        last: size = self._end_of(s) - 3
-        while slot < last and self.word32(slot) != 0:
-            slot += 3
-        if slot >= last:
-            return False
-        while slot > self.place:
-            slot -= 3
-            self._copy_slot(slot + 3, slot)
-        return True
-
-    def _unshift(self, s: size, slot: size) -> cython.void:
-        """Close the gap at `slot` with those after it that are not at their home."""
-        base: size = cython.cast(size, self.table[s]) * 4
-        homes: size = self._homes(s)
-        while True:
-            if self.word32(slot + 3) == 0:
-                break
-            if slot + 3 == base + 3 * ((cython.cast(size, self.words[slot + 5]) * homes) >> 16):
-                break
-            self._copy_slot(slot, slot + 3)
-            slot += 3
-        self.set32(slot, 0)
-
-    def _copy_slot(self, to: size, start: size) -> cython.void:
-        self.words[to] = self.words[start]
-        self.words[to + 1] = self.words[start + 1]
-        self.words[to + 2] = self.words[start + 2]
-
-    def _delete(self, s: size, slot: size) -> cython.void:
-        """Free the swarm at hand, which has no peers, and its slot."""
-        self.peers.free_swarm()
-        self.filled[s] -= 1
-        self.swarms -= 1
-        self._unshift(s, slot)
-
-    def _resize(self, s: size, larger: cython.bint) -> cython.bint:
-        """A larger table for a slice, or one that fits; False if memory ran out."""
-        old: size = cython.cast(size, self.table[s]) * 4
-        end: size = self._end_of(s)
-        room: size = self.room[s]
-        granules: size = 6
-        ref: u32
-        slot: size = old
-        if not larger:
-            if self.filled[s] == 0:
-                self._replace_table(s, 0, 0)
-                return True
-            while self._slots_for(granules) < 2 * cython.cast(size, self.filled[s]):
-                granules = next_room(granules)
-            if granules >= room:
-                return True
-        elif room > 0:
-            granules = next_room(room)
-        while True:
-            ref = self.arena.take(granules)
-            if ref == 0:
-                return False
-            if self._fill_table(ref, granules, slot, end if old != 0 else old):
-                break
-            self.arena.give(ref, granules)
-            granules = next_room(granules)
-        self._replace_table(s, ref, cython.cast(u32, granules))
-        return True
-
-    def _slots_for(self, granules: size) -> size:
-        return granules * 4 // 3
-
-    def _replace_table(self, s: size, ref: u32, granules: u32) -> cython.void:
-        if self.table[s] != 0:
-            self.arena.give(self.table[s], self.room[s])
-        self.table[s] = ref
-        self.room[s] = granules
-
-    def _fill_table(self, ref: u32, granules: size, slot: size, end: size) -> cython.bint:
-        """Copy the swarms of the slots from `slot` to `end` in order into an unused table; False if they run over."""
-        slots: size = granules * 4 // 3
-        homes: size = homes_of(granules)
-        base: size = cython.cast(size, ref) * 4
-        to: size = base
-        home: size
-        k: size
-        for k in range(slots):
-            self.set32(base + 3 * k, 0)
-        while slot < end:
-            if self.word32(slot) != 0:
-                home = base + 3 * ((cython.cast(size, self.words[slot + 2]) * homes) >> 16)
-                if to < home:
-                    to = home
-                if to >= base + 3 * (slots - 1):
-                    return False
-                self._copy_slot(to, slot)
-                to += 3
-            slot += 3
-        return True
-
-    def _seek(self, s: size, cursor: u8[::1]) -> size:
-        """The word of the first slot at or after a cursor, or of the table's end."""
-        slot: size
-        end: size = self._end_of(s)
-        if self.table[s] == 0:
-            return 0
-        slot = cython.cast(size, self.table[s]) * 4
-        if cursor[23] != 0:
-            slot = self._find(s, read_u16(cursor, 20), cursor, 0)
-            if slot == 0:
-                slot = self.place
-        return self._next_slot(slot, end)
-
-    def _next_slot(self, slot: size, end: size) -> size:
-        """The first slot in use from `slot` on, or the end."""
-        while slot < end and self.word32(slot) == 0:
-            slot += 3
-        return slot
+    # Cursors
 
     def _note(self, cursor: u8[::1], slot: size) -> cython.void:
         """Let a cursor name the swarm at a slot, and the peer block where work on it stopped."""
@@ -684,7 +487,7 @@ class SliceStore:
     def _resume(self, cursor: u8[::1], slot: size) -> cython.void:
         """Set the peers' resume point from a cursor if it names the swarm at a slot, otherwise to its start."""
         self.peers.resume_kind = 0
-        if cursor[23] == 1 and self._compare(cython.cast(size, self.word32(slot)) * 8, cursor, 0) == 0:
+        if cursor[23] == 1 and self.tables.compare(cython.cast(size, self.word32(slot)) * 8, cursor, 0) == 0:
             self.peers.resume_kind = cursor[22]
             self.peers.resume_key = read_u32(cursor, 24)
 
@@ -692,25 +495,24 @@ class SliceStore:
 
     def _sweep_slice(self, s: size, now: u32, budget: size) -> size:
         """Sweep a slice from the cursor on; cursor[23] is 0 if its end was reached. Returns the steps."""
-        slot: size = self._seek(s, self.cursor)
+        slot: size = self.tables.seek(s, self.cursor)
         done: size = 2
         swarms: u64
         if slot != 0:
-            while slot < self._end_of(s):
+            while slot < self.tables.end_of(s):
                 self._resume(self.cursor, slot)
                 done += self.peers.sweep(slot, now, budget - done)
-                swarms = self.swarms
+                swarms = self.tables.swarms
                 if self.peers.resume_kind == 0:
                     self._expire_swarm(s, slot, now)
-                    if self.swarms == swarms:
+                    if self.tables.swarms == swarms:
                         slot += 3
-                    slot = self._next_slot(slot, self._end_of(s))
+                    slot = self.tables.next_slot(slot, self.tables.end_of(s))
                     self.cursor[23] = 0
-                if done >= budget and slot < self._end_of(s):
+                if done >= budget and slot < self.tables.end_of(s):
                     self._note(self.cursor, slot)
                     return done
-            if cython.cast(size, self.filled[s]) * 6 < self._slots_for(self.room[s]):
-                self._resize(s, False)
+            self.tables.trim(s)
         self.cursor[23] = 0
         return done
 
@@ -726,21 +528,21 @@ class SliceStore:
     # Dump and load
 
     def _dump(self, s: size, cursor: u8[::1], out: u8[::1], now: u32) -> size:
-        slot: size = self._seek(s, cursor)
+        slot: size = self.tables.seek(s, cursor)
         to: size = 0
         if slot != 0 and cursor[23] != 2:
-            while slot < self._end_of(s):
+            while slot < self.tables.end_of(s):
                 if to + LARGEST_SECTION > len(out):
                     self.peers.resume_kind = 0
                     self._note(cursor, slot)
                     return to
                 self._resume(cursor, slot)
-                to = self.peers.dump(slot, self.words[slot + 2], now, out, to)
+                to = self.listing.dump(slot, self.words[slot + 2], now, out, to)
                 if self.peers.resume_kind != 0:
                     self._note(cursor, slot)
                     return to
                 cursor[23] = 0
-                slot = self._next_slot(slot + 3, self._end_of(s))
+                slot = self.tables.next_slot(slot + 3, self.tables.end_of(s))
         cursor[23] = 2
         return to
 
@@ -758,9 +560,9 @@ class SliceStore:
             if many == 0 and kind > KEEP_HOURS:
                 at += SECTION
                 continue
-            slot = self._find(s, read_u16(chunk, at + 20), chunk, at)
+            slot = self.tables.find(s, read_u16(chunk, at + 20), chunk, at)
             if slot == 0:
-                slot = self._make_swarm(s, read_u16(chunk, at + 20), chunk, at)
+                slot = self.tables.make_swarm(s, read_u16(chunk, at + 20), chunk, at)
             if slot == 0:
                 self.full = True
             else:
@@ -883,29 +685,6 @@ def copy(to: u8[::1], at: size, source: View, start: size, many: size) -> cython
         memcpy(cython.address(to[at]), cython.address(source[start]), many)
     else:
         to[at : at + many] = source[start : start + many]
-
-
-@cython.cfunc
-@cython.inline
-@cython.nogil
-@cython.exceptval(check=False)
-def homes_of(granules: size) -> size:
-    """Homes of a table of so many granules: its slots but for those at the end that take what runs over."""
-    slots: size = granules * 4 // 3
-    return slots - (slots // 4 if slots < 128 else 32 + slots // 64)
-
-
-@cython.cfunc
-@cython.inline
-@cython.nogil
-@cython.exceptval(check=False)
-def next_room(granules: size) -> size:
-    """The granules of the next larger table: half as many more, in steps that leave nothing of a frame unused."""
-    if granules < 340:
-        return granules + (granules + 1) // 2
-    if granules < 1024:
-        return 512 if granules < 512 else 1024
-    return granules * 3 // 2 if (granules & (granules - 1)) == 0 else granules * 4 // 3
 
 
 @cython.cfunc

@@ -17,8 +17,11 @@ NUMBERS = {"common.counters", "common.frames"}  # plain numbers, no code
 KERNELS = {
     "gateway.udp_codec": NUMBERS,
     "shard.arena": NUMBERS,
-    "shard.peers": NUMBERS | {"shard.arena"},
-    "shard.slice_store": NUMBERS | {"shard.arena", "shard.peers"},
+    "shard.directories": NUMBERS | {"shard.arena"},
+    "shard.peers": NUMBERS | {"shard.arena", "shard.directories"},
+    "shard.listing": NUMBERS | {"shard.directories", "shard.peers"},
+    "shard.tables": NUMBERS | {"shard.arena"},
+    "shard.slice_store": NUMBERS | {"shard.arena", "shard.peers", "shard.listing", "shard.tables"},
 }
 C_LIBRARY = {"cython", "libc.string"}
 
