@@ -112,12 +112,14 @@ def announce(rig, script, source):
 
 
 def announce_crowd(rig, script, source):
-    """The same announce for many ports, or many addresses of one who is trusted."""
+    """The same announce for many ports, or many addresses of one who is trusted; only the last wants peers."""
     datagram = make_announce(rig, script, source)
     (port,) = struct.unpack_from(">H", datagram, 96)
-    for n in range(script.byte() % 100):
+    many = script.byte() % 100
+    for n in range(many):
         address = struct.pack(">BBH", 8, 8, n) if port % 2 else bytes(4)
-        rig.send(source, datagram[:84] + address + datagram[88:96] + struct.pack(">H", (port + n) % 65536))
+        want = datagram[92:96] if n == many - 1 else bytes(4)
+        rig.send(source, datagram[:84] + address + datagram[88:92] + want + struct.pack(">H", (port + n) % 65536))
 
 
 def make_announce(rig, script, source):
