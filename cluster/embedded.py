@@ -98,17 +98,18 @@ class Embedded:
     def _connect(self, router: Router) -> list[DirectLink]:
         return [DirectLink(router, self.shard)]
 
-    def _every(self, seconds: float, call: Callable[[], None]) -> None:
-        """Call again and again; a failure is logged and does not end it."""
+    def _every(self, seconds: float, call: Callable[[], float | None]) -> None:
+        """Call again and again, after `seconds` or what the call returns; a failure is logged and does not end it."""
         loop = asyncio.get_running_loop()
         place = len(self.timers)
 
         def run() -> None:
-            self.timers[place] = loop.call_later(seconds, run)
+            pause = None
             try:
-                call()
+                pause = call()
             except Exception:
                 log.exception("a periodic task failed")
+            self.timers[place] = loop.call_later(pause or seconds, run)
 
         self.timers.append(loop.call_later(seconds, run))
 

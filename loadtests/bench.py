@@ -76,7 +76,7 @@ def print_rest(folder: Path) -> None:
     tracker.stdout.readline()
     time.sleep(2)
     workers = Path(f"/proc/{tracker.pid}/task/{tracker.pid}/children").read_text().split()
-    sizes = {"supervisor": resident(tracker.pid)} | {"worker": resident(int(pid)) for pid in workers}
+    sizes = {"supervisor": resident(tracker.pid)} | {f"worker {pid}": resident(int(pid)) for pid in workers}
     tracker.send_signal(signal.SIGTERM)
     tracker.wait(10)
     print("resident at rest: " + ", ".join(f"{name} {size:.1f} MiB" for name, size in sizes.items()))

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from common import frames
 from common.batch_io import allocate
 from shard import slice_store
-from shard.arena import frames_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -71,9 +70,9 @@ def frame(records: list[bytes]) -> bytes:
 
 def make_store(memory: int, slices: int = 1024) -> slice_store.SliceStore:
     """A store that refuses nobody. `memory`: its ceiling in bytes."""
-    arena = frames_in(memory - slice_store.overhead(slices)) * 4096
+    room = allocate(memory - slice_store.overhead(slices), huge=True)
     no_limit = (1 << 32) - 1
-    return slice_store.SliceStore(allocate(arena, huge=True), slices, INTERVAL, LIFETIME, no_limit, no_limit, 0x5EED)
+    return slice_store.SliceStore(room, slices, INTERVAL, LIFETIME, no_limit, no_limit, 0x5EED)
 
 
 def reply_buffer(records: int = 1024) -> memoryview:

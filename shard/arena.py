@@ -34,28 +34,36 @@ def frames_in(memory: int) -> int:
 
 @cython.cclass
 class Arena:
-    """The allocator over `memory`, a writable buffer of whole frames, the first of which stays unused."""
+    """The allocator over `memory`, a writable buffer of whole frames, the first of which stays unused.
 
-    def __init__(self, memory):
+    columns: a writable buffer of zeros, PER_FRAME bytes a frame, of which as much is touched as of the frames.
+    """
+
+    def __init__(self, memory, columns=None):
         if len(memory) % 4096 or not 2 * 4096 <= len(memory) <= 32 << 30:
             raise ValueError("memory must be whole frames of 4096 bytes, from two of them to 32 GiB")
+        many = len(memory) // 4096
+        if columns is None:
+            columns = memoryview(bytearray(PER_FRAME * many))
+        if len(columns) < PER_FRAME * many:
+            raise ValueError("too little memory for what is kept about the frames")
         self.raw = memory
         self.words = memoryview(memory).cast("H")
-        self.frames = len(memory) // 4096
+        self.frames = many
         self.taken = 1
-        self.state = memoryview(bytearray(self.frames))
-        self.used = memoryview(bytearray(2 * self.frames)).cast("H")
-        self.first = memoryview(bytearray(2 * self.frames)).cast("H")
-        self.next = memoryview(bytearray(4 * self.frames)).cast("I")
-        self.prev = memoryview(bytearray(4 * self.frames)).cast("I")
-        self.head = memoryview(bytearray(4 * self.frames)).cast("I")
+        self.next = columns[: 4 * many].cast("I")
+        self.prev = columns[4 * many : 8 * many].cast("I")
+        self.head = columns[8 * many : 12 * many].cast("I")
+        self.used = columns[12 * many : 14 * many].cast("H")
+        self.first = columns[14 * many : 16 * many].cast("H")
+        self.state = columns[16 * many : 17 * many]
         self.runs = memoryview(bytearray(b"\xff" * (4 * 24))).cast("I")
         self.pages = memoryview(bytearray(b"\xff" * (4 * (64 + 56 + 1)))).cast("I")
         self._free_all()
 
     def bytes_taken(self) -> int:
-        """The bytes of frames in use, and of what is kept about all frames."""
-        return self.taken * 4096 + self.frames * PER_FRAME
+        """The bytes of frames in use, and of what is kept about them."""
+        return self.taken * (4096 + PER_FRAME)
 
     def allocate(self, granules: size) -> int:
         """A block's ref, or 0 when there is no room for it."""

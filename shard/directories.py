@@ -39,11 +39,23 @@ JOIN = cython.declare(size, 40)  # two blocks with so few together become one
 DEEPEST = cython.declare(size, 24)
 
 
+@cython.cfunc
+@cython.inline
+@cython.nogil
+@cython.exceptval(check=False)
+def wrap(x: u64) -> u64:
+    """A product or shift, modulo 2^64: what C does of itself."""
+    if cython.compiled:
+        return x
+    else:
+        return x & ALL64
+
+
 def mix(word: u64) -> u64:
     """Scatter a keyed word over 64 bits."""
-    word = (word * SPREAD) & ALL64
+    word = wrap(word * SPREAD)
     word ^= word >> 32
-    word = (word * SPREAD) & ALL64
+    word = wrap(word * SPREAD)
     return word ^ (word >> 29)
 
 

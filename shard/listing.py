@@ -44,6 +44,18 @@ LARGEST_SECTION = cython.declare(size, frames.SECTION + 63 * 21)
 @cython.inline
 @cython.nogil
 @cython.exceptval(check=False)
+def wrap(x: u64) -> u64:
+    """A product or shift, modulo 2^64: what C does of itself."""
+    if cython.compiled:
+        return x
+    else:
+        return x & ALL64
+
+
+@cython.cfunc
+@cython.inline
+@cython.nogil
+@cython.exceptval(check=False)
 def stride_of(kind: u32) -> size:
     """Words of an endpoint."""
     return 3 if (kind & KIND) < PUBLIC6 else 9
@@ -83,9 +95,9 @@ class Listing:
     def draw(self, below: size) -> size:
         """A random number from 0 to below - 1 (xorshift64, Marsaglia 2003)."""
         x: u64 = self.random
-        x ^= (x << 13) & ALL64
+        x ^= wrap(x << 13)
         x ^= x >> 7
-        x ^= (x << 17) & ALL64
+        x ^= wrap(x << 17)
         self.random = x
         return cython.cast(size, ((x >> 32) * cython.cast(u64, below)) >> 32)
 

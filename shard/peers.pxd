@@ -30,6 +30,7 @@ cdef class Peers:
     cdef bint hit_seeder
     cdef unsigned long long expired
     cdef Py_ssize_t chained
+    cdef unsigned int touched
     cdef unsigned int resume_kind
     cdef unsigned int resume_key
 
@@ -45,6 +46,8 @@ cdef class Peers:
     cdef bint find(self, unsigned int seeder) noexcept nogil
     cdef bint _find_among(self, unsigned int mask, unsigned int roles) noexcept nogil
     cdef Py_ssize_t meta_at(self, Py_ssize_t p, Py_ssize_t index, Py_ssize_t stride) noexcept nogil
+    cdef Py_ssize_t touch_group(self, Py_ssize_t g, const unsigned char[::1] source, Py_ssize_t at, unsigned int kind) noexcept nogil
+    cdef void touch_block(self, Py_ssize_t p) noexcept nogil
     cdef bint insert(self, Py_ssize_t slot, unsigned int seeder, unsigned int meta) noexcept nogil
     cdef Py_ssize_t _group_for(self, unsigned int seeder) noexcept nogil
     cdef bint _add_group(self, unsigned int seeder) noexcept nogil

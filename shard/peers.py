@@ -85,6 +85,7 @@ class Peers:
         self.hit_meta = 0
         self.hit_seeder = False
         self.expired = 0
+        self.touched = 0
         self.chained = 0
         self.resume_kind = 0
         self.resume_key = 0
@@ -239,6 +240,28 @@ class Peers:
     def meta_at(self, p: size, index: size, stride: size) -> size:
         """The word with a peer's time and bits."""
         return p + 2 + (self.words[p] & 0xFF) * stride + index
+
+    # Touching: loads that do not wait for each other, so that what is needed soon is in the cache
+
+    def touch_group(self, g: size, source: View, at: size, kind: u32) -> size:
+        """Touch where a group says in which block the peer at `at` lies; returns what `touch_block` takes."""
+        form: u32 = self.words[g + 2] >> 8
+        if form == 0:
+            return g + 3
+        self.take_peer(source, at, kind)
+        g += 6 + (2 * cython.cast(size, self.hash >> (33 - form)) if form > 1 else 0)
+        self.touched ^= self.words[g]
+        return -g
+
+    def touch_block(self, p: size) -> cython.void:
+        """Touch the lines of a block of peers; below 0: of the block that the directory's entry at -p names."""
+        end: size
+        if p < 0:
+            p = cython.cast(size, self.word32(-p)) * 4
+        end = p + 2 + 4 * (self.words[p] & 0xFF)
+        while p < end:
+            self.touched ^= self.words[p]
+            p += 32
 
     # Storing
 
@@ -585,6 +608,7 @@ class Peers:
         p: size
         depth: size
         groups: size
+        removed: size
         key: u64 = self.resume_key
         end: u64 = 1
         end <<= 32
@@ -600,7 +624,9 @@ class Peers:
                 self.directories.deepest = depth
             done += 4 + (self.words[p + 1] & 0xFF) // 4
             key = self.key_after(g, p, cython.cast(u32, key))
-            if self._sweep_block(g, p, now) > 0:
+            removed = self._sweep_block(g, p, now)
+            done += removed
+            if removed > 0:
                 groups = self.groups
                 self.tidy(i, p)
                 self.walk(slot)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from common import frames, metrics
 from common.batch_io import allocate
 from shard import slice_store
-from shard.arena import frames_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,7 +21,8 @@ if TYPE_CHECKING:
 
 TICK = 0.05  # seconds between two steps of the sweep
 ROUND = 3.5  # seconds in which a sweep goes through all peers
-MOST_STEPS = 20_000  # of one call: about a millisecond
+HURRY = 0.005  # the same while the sweep is behind
+MOST_STEPS = 8_000  # of one call: well under a millisecond
 MOST_RECORDS = 2048
 
 
@@ -37,9 +37,8 @@ class ShardWorker:
         self.name = shard.name
         self.memory = shard.memory
         self.clock = clock
-        arena = frames_in(shard.memory - slice_store.overhead(config.slices)) * 4096
         try:
-            memory = allocate(arena, huge=True)
+            memory = allocate(shard.memory - slice_store.overhead(config.slices), huge=True)
         except MemoryError as error:
             raise OutOfMemoryError(f"shard {shard.name}: {error}") from error
         self.store = slice_store.SliceStore(
@@ -54,20 +53,23 @@ class ShardWorker:
         self.replies = allocate(frames.HEADER + MOST_RECORDS * slice_store.LARGEST_REPLY)
         self.random = Random(secrets.randbits(64))
         self.longest_step = 0  # thread CPU nanoseconds of the longest sweep step
-        self.debt = 0.0
+        self.debt = 0.0  # steps that the sweep is behind
+        self.pause = TICK
 
     def answer(self, frame: memoryview) -> memoryview:
         """Apply a frame of records; the frame of replies, valid until the next call. Raises ValueError."""
         length = self.store.answer(frame, self.replies, self.clock.seconds(), self.random.getrandbits(64))
         return self.replies[:length]
 
-    def tick(self) -> None:
-        """Sweep a little; to be called every TICK seconds."""
+    def tick(self) -> float:
+        """Sweep a little; returns after how many seconds to call again."""
         began = thread_time_ns()
-        self.debt = min(self.debt + self.store.steps_of_a_round() * TICK / ROUND, 4.0 * MOST_STEPS)
-        done = self.store.sweep(self.clock.seconds(), max(64, min(MOST_STEPS, int(self.debt))))
-        self.debt = max(0.0, self.debt - done)
+        self.debt += self.store.steps_of_a_round() * self.pause / ROUND
+        self.debt -= self.store.sweep(self.clock.seconds(), max(64, min(MOST_STEPS, int(self.debt))))
+        self.debt = min(max(self.debt, 0.0), 100.0 * MOST_STEPS)
         self.longest_step = max(self.longest_step, thread_time_ns() - began)
+        self.pause = HURRY if self.debt > MOST_STEPS else TICK
+        return self.pause
 
     def metrics(self) -> Iterable[Metric]:
         """What the shard counted and holds."""

@@ -25,10 +25,16 @@ cdef class SliceStore:
     cdef unsigned int[::1] newcomers
     cdef unsigned long long[::1] counts
     cdef unsigned char[::1] cursor
+    cdef public Py_ssize_t cached
+    cdef Py_ssize_t[::1] ahead
+    cdef unsigned long long[::1] line
+    cdef unsigned char[::1] line_bytes
     cdef bint full
 
     cdef unsigned int word32(self, Py_ssize_t at) noexcept nogil
     cdef void set32(self, Py_ssize_t at, unsigned int value) noexcept nogil
+    cdef void _touch(self, const unsigned char[::1] frame, Py_ssize_t at, Py_ssize_t many) noexcept nogil
+    cdef Py_ssize_t _slice_of(self, const unsigned char[::1] frame, Py_ssize_t at) noexcept nogil
     cdef Py_ssize_t _answer(self, const unsigned char[::1] frame, Py_ssize_t at, unsigned char[::1] out, Py_ssize_t to, unsigned int now) noexcept nogil
     cdef unsigned int _refresh(self, Py_ssize_t slot, unsigned int seeder, unsigned int event, unsigned int now) noexcept nogil
     cdef bint _rewrite(self, Py_ssize_t slot, unsigned int seeder, unsigned int meta, bint partial) noexcept nogil
@@ -39,6 +45,7 @@ cdef class SliceStore:
     cdef bint _may_make_swarm(self, unsigned int now) noexcept nogil
     cdef Py_ssize_t _scraped(self, const unsigned char[::1] frame, Py_ssize_t at, unsigned char[::1] out, Py_ssize_t to) noexcept nogil
     cdef Py_ssize_t _listed(self, const unsigned char[::1] frame, Py_ssize_t at, unsigned char[::1] out, Py_ssize_t to, unsigned int kind, unsigned int status) noexcept nogil
+    cdef void _write_line(self, const unsigned char[::1] frame, Py_ssize_t at, unsigned char[::1] out, Py_ssize_t to) noexcept nogil
     cdef Py_ssize_t _list_family(self, unsigned int family, bint local, unsigned int seeder, Py_ssize_t want, unsigned char[::1] out, Py_ssize_t to) noexcept nogil
     cdef void _note(self, unsigned char[::1] cursor, Py_ssize_t slot) noexcept nogil
     cdef void _resume(self, unsigned char[::1] cursor, Py_ssize_t slot) noexcept nogil

@@ -12,6 +12,7 @@ nothing in a record can make a leaf fail, and what is out of range is clamped.
 import cython
 
 from common import counters, frames
+from shard.arena import frames_in
 
 if cython.compiled:
     from cython.cimports.libc.string import memcpy
@@ -34,7 +35,6 @@ View = cython.typedef(cython.const[cython.uchar][::1])
 HEADER = cython.declare(size, frames.HEADER)
 RECORD = cython.declare(size, frames.RECORD)
 REPLY = cython.declare(size, frames.REPLY)
-TICKET = cython.declare(size, frames.TICKET)
 VERSION = cython.declare(u32, frames.VERSION)
 RECORDS = cython.declare(u32, frames.RECORDS)
 REPLIES = cython.declare(u32, frames.REPLIES)
@@ -46,14 +46,6 @@ AT_INFO_HASH = cython.declare(size, frames.AT_INFO_HASH)
 AT_ADDRESS = cython.declare(size, frames.AT_ADDRESS)
 AT_EVENT = cython.declare(size, frames.AT_EVENT)
 AT_WANT = cython.declare(size, frames.AT_WANT)
-AT_STATUS = cython.declare(size, frames.AT_STATUS)
-AT_PART = cython.declare(size, frames.AT_PART)
-AT_OWN_FAMILY = cython.declare(size, frames.AT_OWN_FAMILY)
-AT_OTHER_FAMILY = cython.declare(size, frames.AT_OTHER_FAMILY)
-AT_PARTIAL_SEEDS = cython.declare(size, frames.AT_PARTIAL_SEEDS)
-AT_COMPLETED = cython.declare(size, frames.AT_COMPLETED)
-AT_TICKET = cython.declare(size, frames.AT_TICKET)
-AT_INTERVAL = cython.declare(size, frames.AT_INTERVAL)
 AT_PEERS = cython.declare(size, frames.AT_PEERS)
 EVENT_MASK = cython.declare(u32, frames.EVENT_MASK)
 EVENT_COMPLETED = cython.declare(u32, frames.EVENT_COMPLETED)
@@ -95,6 +87,7 @@ PARTIAL = cython.declare(u32, 0x8000)
 ALL64 = cython.declare(u64, 0xFFFF_FFFF_FFFF_FFFF)
 SPREAD = cython.declare(u64, 0x9E37_79B9_7F4A_7C15)
 KEEP_HOURS = cython.declare(u32, 24)  # that a swarm without peers keeps its count of completed
+TOUCHED = cython.declare(size, 16)  # records whose memory is touched ahead
 LARGEST_REPLY = frames.REPLY + frames.MAX_WANT * 18
 FIXED = 8 * 12 + 4 * 2 * (1 << 15) + 4 * (1 << 15)  # bytes of counters, whatever the size
 
@@ -120,7 +113,9 @@ class SliceStore:
             raise ValueError("slices must be a power of two up to 65536")
         if not 60 <= interval <= lifetime <= 15_200:
             raise ValueError("interval and lifetime must be within 60..15200 s")
-        self.arena = Arena(memory)
+        memory = memoryview(memory)
+        frame_count: size = frames_in(len(memory))
+        self.arena = Arena(memory[: frame_count * 4096], memory[frame_count * 4096 :])
         self.tables = Tables(self.arena, slices)
         self.peers = Peers(self.arena, lifetime, secret)
         self.listing = Listing(self.peers, secret)
@@ -136,6 +131,10 @@ class SliceStore:
         self.newcomers = memoryview(bytearray(4 * (1 << 15))).cast("I")
         self.counts = memoryview(bytearray(8 * counters.SHARD)).cast("Q")
         self.cursor = memoryview(bytearray(32))
+        self.cached = 1024  # frames of the arena that the processor's caches hold anyway
+        self.ahead = memoryview(bytearray(8 * 16)).cast("q")
+        self.line = memoryview(bytearray(32)).cast("Q")
+        self.line_bytes = memoryview(self.line).cast("B")
         self.full = False
 
     # Doors
@@ -159,6 +158,8 @@ class SliceStore:
             raise ValueError("no room for the replies")
         self.listing.stir(entropy)
         for i in range(count):
+            if i % TOUCHED == 0 and self.arena.taken > self.cached:
+                self._touch(frame, HEADER + i * RECORD, count - i if count - i < TOUCHED else TOUCHED)
             end = self._answer(frame, HEADER + i * RECORD, out, to, now)
             if end > to:
                 replies += 1
@@ -173,9 +174,11 @@ class SliceStore:
     def sweep(self, now: u32, budget: size) -> int:
         """Remove expired peers, going on where the last call ended, for about `budget` steps; returns the steps.
 
-        A peer is about a quarter of a step. `rounds()` rises when all slices have been gone through.
+        A peer is a quarter of a step, its removal a step, which is not counted in what is returned.
+        `rounds()` rises when all slices have been gone through.
         """
         done: size = 0
+        removed: size = cython.cast(size, self.peers.expired)
         s: size
         while done < budget:
             s = self.swept % self.slices
@@ -185,7 +188,7 @@ class SliceStore:
                 if self.swept % self.slices == 0:
                     self.steps = 0
                     break
-        return done
+        return done - (cython.cast(size, self.peers.expired) - removed)
 
     def rounds(self) -> int:
         """How often sweeps have gone through all slices."""
@@ -193,10 +196,12 @@ class SliceStore:
 
     def steps_of_a_round(self) -> int:
         """How many steps the present sweep through all slices takes, or a few more."""
-        total: u64 = 2 * self.slices + 8 * self.tables.swarms + 4 * cython.cast(u64, self.peers.chained)
+        total: u64 = 0
         i: size
         for i in range(12):
             total += self.peers.totals[i]
+        # A block of a large swarm has some 40 peers and takes 4 steps beside theirs.
+        total = total * 3 // 8 + 2 * self.slices + 8 * self.tables.swarms + 4 * cython.cast(u64, self.peers.chained)
         if total > self.steps:
             self.steps = total  # never less than when the round began, however many peers it removes
         return self.steps
@@ -265,11 +270,37 @@ class SliceStore:
 
     # Answering
 
+    def _touch(self, frame: View, at: size, many: size) -> cython.void:
+        """Touch what the next records will need, each step for all of them: so their cache misses overlap."""
+        start: size = at
+        k: size
+        kind: u32
+        for k in range(many):
+            self.ahead[k] = self.tables.touch_home(self._slice_of(frame, at), read_u16(frame, at + AT_HASH + 4))
+            at += RECORD
+        at = start
+        for k in range(many):
+            if self.ahead[k] != 0:
+                self.ahead[k] = self.tables.touch_swarm(self.ahead[k], read_u16(frame, at + AT_HASH + 4))
+            at += RECORD
+        at = start
+        for k in range(many):
+            if self.ahead[k] != 0:
+                kind = kind_of(frame, at + AT_ADDRESS, frame[at + AT_EVENT])
+                self.ahead[k] = self.peers.touch_group(self.ahead[k], frame, endpoint_of(at, kind), kind)
+            at += RECORD
+        for k in range(many):
+            if self.ahead[k] != 0:
+                self.peers.touch_block(self.ahead[k])
+
+    def _slice_of(self, frame: View, at: size) -> size:
+        return read_u16(frame, at + AT_HASH) & (self.slices - 1)
+
     def _answer(self, frame: View, at: size, out: u8[::1], to: size, now: u32) -> size:
         """Apply one record; returns where the next reply goes."""
         flags: u32 = frame[at + AT_EVENT]
         event: u32 = flags & EVENT_MASK
-        s: size = (frame[at + AT_HASH] | (cython.cast(u32, frame[at + AT_HASH + 1]) << 8)) & (self.slices - 1)
+        s: size = self._slice_of(frame, at)
         tag: u32 = read_u16(frame, at + AT_HASH + 4)
         slot: size = self.tables.find(s, tag, frame, at + AT_INFO_HASH)
         kind: u32 = kind_of(frame, at + AT_ADDRESS, flags)
@@ -287,7 +318,7 @@ class SliceStore:
             if flags & FLAG_NO_REPLY:
                 return to
             return self._scraped(frame, at, out, to)
-        self.peers.take_peer(frame, at + AT_ADDRESS + (12 if kind < PUBLIC6 else 0), kind)
+        self.peers.take_peer(frame, endpoint_of(at, kind), kind)
         if event == EVENT_STOPPED:
             self.counts[STOPPED] += 1
             if slot != 0 and self.peers.find(seeder):
@@ -415,14 +446,11 @@ class SliceStore:
             completed = self.word32(head + 10)
             if self.peers.leechers > 0:
                 partial = self.word32(head + 12)
-        put_u32(out, to, cython.cast(u32, REPLY))
-        put_u32(out, to + AT_STATUS, 0)
-        put_u32(out, to + AT_PARTIAL_SEEDS, partial)
-        put_u32(out, to + AT_COMPLETED, completed)
-        copy(out, to + AT_TICKET, frame, at, TICKET)
-        put_be32(out, to + AT_INTERVAL, self.peers.seeders)
-        put_be32(out, to + AT_INTERVAL + 4, completed)
-        put_be32(out, to + AT_INTERVAL + 8, self.peers.leechers)
+        self.line[0] = REPLY
+        self.line[1] = cython.cast(u64, partial) | (cython.cast(u64, completed) << 32)
+        self.line[2] = turn32(self.peers.seeders) | (turn32(completed) << 32)
+        self.line[3] = turn32(self.peers.leechers)
+        self._write_line(frame, at, out, to)
         return to + REPLY
 
     def _listed(self, frame: View, at: size, out: u8[::1], to: size, kind: u32, status: u32) -> size:
@@ -449,17 +477,21 @@ class SliceStore:
                     family = PUBLIC6 - family
                     other = self._list_family(family, local, flags & FLAG_SEEDER, want - own, out, end)
                     end += other * (6 if family == 0 else 18)
-        put_u32(out, to, cython.cast(u32, end - to))
-        out[to + AT_STATUS] = status
-        out[to + AT_PART] = 2 if kind >= PUBLIC6 else 0
-        put_u16(out, to + AT_OWN_FAMILY, cython.cast(u32, own))
-        put_u32(out, to + AT_OTHER_FAMILY, cython.cast(u32, other))
-        put_u32(out, to + AT_COMPLETED, completed)
-        copy(out, to + AT_TICKET, frame, at, TICKET)
-        put_be32(out, to + AT_INTERVAL, self.interval - tenth + cython.cast(u32, self.listing.draw(2 * tenth + 1)))
-        put_be32(out, to + AT_INTERVAL + 4, self.peers.leechers)
-        put_be32(out, to + AT_INTERVAL + 8, self.peers.seeders)
+        self.line[0] = cython.cast(u64, end - to) | (cython.cast(u64, status) << 32) | (cython.cast(u64, own) << 48)
+        if kind >= PUBLIC6:
+            self.line[0] |= cython.cast(u64, 2) << 40
+        self.line[1] = cython.cast(u64, other) | (cython.cast(u64, completed) << 32)
+        tenth = self.interval - tenth + cython.cast(u32, self.listing.draw(2 * tenth + 1))
+        self.line[2] = turn32(tenth) | (turn32(self.peers.leechers) << 32)
+        self.line[3] = turn32(self.peers.seeders)
+        self._write_line(frame, at, out, to)
         return end
+
+    def _write_line(self, frame: View, at: size, out: u8[::1], to: size) -> cython.void:
+        """The fixed part of a reply: 16 bytes of `line`, the ticket of the record at `at`, 12 bytes of `line`."""
+        copy(out, to, self.line_bytes, 0, 16)
+        copy(out, to + 16, frame, at, 48)
+        copy(out, to + 64, self.line_bytes, 16, 12)
 
     def _list_family(self, family: u32, local: cython.bint, seeder: u32, want: size, out: u8[::1], to: size) -> size:
         """Endpoints of one family; an asker in a local range gets such peers first."""
@@ -666,11 +698,9 @@ def put_u32(out: u8[::1], at: size, value: u32) -> cython.void:
 @cython.inline
 @cython.nogil
 @cython.exceptval(check=False)
-def put_be32(out: u8[::1], at: size, value: u32) -> cython.void:
-    out[at] = value >> 24
-    out[at + 1] = (value >> 16) & 0xFF
-    out[at + 2] = (value >> 8) & 0xFF
-    out[at + 3] = value & 0xFF
+def turn32(x: u32) -> u64:
+    """A number, to be written most significant byte first."""
+    return ((x & 0xFF) << 24) | ((x & 0xFF00) << 8) | ((x >> 8) & 0xFF00) | (x >> 24)
 
 
 @cython.cfunc
@@ -731,3 +761,12 @@ def kind_of(frame: View, at: size, flags: u32) -> u32:
     if frame[at + 16] == 0 and frame[at + 17] < 2:
         return family + HIDDEN
     return family + LOCAL if is_local(frame, at, family) else family
+
+
+@cython.cfunc
+@cython.inline
+@cython.nogil
+@cython.exceptval(check=False)
+def endpoint_of(at: size, kind: u32) -> size:
+    """Where the endpoint of the record at `at` lies, 6 or 18 bytes."""
+    return at + AT_ADDRESS + (12 if kind < PUBLIC6 else 0)

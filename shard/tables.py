@@ -82,6 +82,7 @@ class Tables:
         self.filled = memoryview(bytearray(4 * slices)).cast("I")
         self.swarms = 0
         self.place = 0
+        self.touched = 0
 
     def word32(self, at: size) -> u32:
         high: u32 = self.words[at + 1]
@@ -113,6 +114,24 @@ class Tables:
             slot += 3
         self.place = slot
         return 0
+
+    def touch_home(self, s: size, tag: u32) -> size:
+        """Touch the home of a tag, so that it is in the cache soon; returns its slot, or 0."""
+        slot: size = cython.cast(size, self.table[s]) * 4
+        if slot != 0:
+            slot += 3 * ((cython.cast(size, tag) * homes_of(self.room[s])) >> 16)
+            self.touched ^= self.words[slot]
+        return slot
+
+    def touch_swarm(self, slot: size, tag: u32) -> size:
+        """Touch the first swarm with this tag from a slot on; returns the word of its first group, or 0."""
+        while self.word32(slot) != 0 and self.words[slot + 2] < tag:
+            slot += 3
+        if self.words[slot + 2] != tag:
+            return 0
+        slot = cython.cast(size, self.word32(slot)) * 4
+        self.touched ^= self.words[slot] ^ self.words[slot + HEAD + 4]
+        return slot + HEAD
 
     def compare(self, swarm: size, source: View, at: size) -> cython.int:
         """A stored info-hash against one of 20 bytes elsewhere: below, equal or above 0."""

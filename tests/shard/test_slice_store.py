@@ -57,10 +57,11 @@ class Both:
         self.arena = kernel("shard.arena")
         self.slices = slices
         self.memory = memory
-        frame_count = self.arena.frames_in(memory - self.module.overhead(slices))
+        room = bytearray(memory - self.module.overhead(slices))
         self.store = self.module.SliceStore(
-            bytearray(frame_count * 4096), slices, INTERVAL, LIFETIME, swarm_limit, entry_limit, SECRET
+            room, slices, INTERVAL, LIFETIME, swarm_limit, entry_limit, SECRET
         )
+        self.store.cached = 0  # touch ahead however small the store is
         self.model = ReferenceStore(LIFETIME, swarm_limit, entry_limit)
         self.now = 1000
         self.entropy = Random(4)
@@ -263,7 +264,7 @@ def test_an_output_that_could_not_hold_the_largest_replies_is_refused(both: Both
 
 def test_a_store_refuses_sizes_out_of_range(kernel: Kernel) -> None:
     make = kernel("shard.slice_store").SliceStore
-    memory = bytearray(8192)
+    memory = bytearray(3 * 4096)
     make(memory, 1, 60, 60, 1, 1, 1)
     for bad in (0, 3, 131072):
         with pytest.raises(ValueError):
