@@ -40,15 +40,15 @@ _recvmmsg = _system_call("recvmmsg", [ctypes.c_int, ctypes.c_void_p, ctypes.c_ui
 _sendmmsg = _system_call("sendmmsg", [ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_int])
 
 
-def allocate(size: int, huge: bool = False) -> memoryview:
-    """Memory that costs nothing until it is touched; `huge` asks for large pages. Raises MemoryError."""
+def allocate(size: int, huge: int = 0) -> memoryview:
+    """Memory that costs nothing until it is touched; the first `huge` bytes in large pages. Raises MemoryError."""
     try:
         region = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0))
     except (OSError, ValueError, OverflowError) as error:
         raise MemoryError(f"the system does not give {size:,} bytes of memory: {error}") from error
-    if huge and hasattr(mmap, "MADV_HUGEPAGE"):
+    if huge > 0 and hasattr(mmap, "MADV_HUGEPAGE"):
         with contextlib.suppress(OSError):  # a kernel without large pages
-            region.madvise(mmap.MADV_HUGEPAGE)
+            region.madvise(mmap.MADV_HUGEPAGE, 0, huge)
     return memoryview(region)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from common import frames
 from common.batch_io import allocate
 from shard import slice_store
+from shard.arena import frames_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -70,9 +71,11 @@ def frame(records: list[bytes]) -> bytes:
 
 def make_store(memory: int, slices: int = 1024) -> slice_store.SliceStore:
     """A store that refuses nobody. `memory`: its ceiling in bytes."""
-    room = allocate(memory - slice_store.overhead(slices), huge=True)
+    room = memory - slice_store.overhead(slices)
     no_limit = (1 << 32) - 1
-    return slice_store.SliceStore(room, slices, INTERVAL, LIFETIME, no_limit, no_limit, 0x5EED)
+    return slice_store.SliceStore(
+        allocate(room, huge=frames_in(room) * 4096), slices, INTERVAL, LIFETIME, no_limit, no_limit, 0x5EED
+    )
 
 
 def reply_buffer(records: int = 1024) -> memoryview:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from common import frames, metrics
 from common.batch_io import allocate
 from shard import slice_store
+from shard.arena import frames_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -38,7 +39,8 @@ class ShardWorker:
         self.memory = shard.memory
         self.clock = clock
         try:
-            memory = allocate(shard.memory - slice_store.overhead(config.slices), huge=True)
+            room = shard.memory - slice_store.overhead(config.slices)
+            memory = allocate(room, huge=frames_in(room) * 4096)
         except MemoryError as error:
             raise OutOfMemoryError(f"shard {shard.name}: {error}") from error
         self.store = slice_store.SliceStore(

@@ -219,7 +219,7 @@ def test_big_endian_machines_are_refused(monkeypatch):
         Batch([socket.AF_INET], depth=1)
 
 
-@pytest.mark.parametrize("huge", [False, True])
+@pytest.mark.parametrize("huge", [0, 2 << 20])
 def test_memory_is_zeros(huge):
     memory = allocate(4 << 20, huge)
     assert len(memory) == 4 << 20
