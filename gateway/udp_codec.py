@@ -640,7 +640,7 @@ class UdpCodec:
             4,
         )
         mac = (window & 0xFF) | ((mac & LOW56) << 8)
-        return mac if mac != 0 else cython.cast(u64, 1) << 56
+        return mac if mac != 0 and mac != MAGIC else mac ^ cython.cast(u64, 1) << 56
 
     def _is_good_id(self, given: u64, window: u64) -> cython.bint:
         """Whether the source in hand was given this id, at most `windows` windows ago or in the next one."""
