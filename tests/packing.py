@@ -2,6 +2,7 @@
 
 import struct
 from dataclasses import dataclass, field, replace
+from functools import cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from common import frames
@@ -11,6 +12,16 @@ Endpoint = tuple[str, int]
 HEADER = struct.Struct("<HHIQQQ")
 REPLY = struct.Struct("<IBBHHHI48s")
 SECTION = struct.Struct("<20sHBBI")
+
+
+@cache
+def packed(address: str) -> bytes:
+    return ip_address(address).packed
+
+
+@cache
+def unpacked(address: bytes) -> str:
+    return str(IPv6Address(address) if len(address) == 16 else IPv4Address(address))
 
 
 @dataclass(frozen=True)
@@ -34,10 +45,9 @@ class Request:
 
     @property
     def is_ipv6(self) -> bool:
-        return ip_address(self.address).version == 6
+        return ":" in self.address
 
     def pack(self) -> bytes:
-        packed = ip_address(self.address).packed
         flags = (
             self.event
             | self.seeder * frames.FLAG_SEEDER
@@ -47,7 +57,7 @@ class Request:
             | self.exempt * frames.FLAG_EXEMPT
         )
         sip_hash = self.info_hash[:8] if self.sip_hash is None else struct.pack("<Q", self.sip_hash)
-        address = packed if self.is_ipv6 else bytes(10) + b"\xff\xff" + packed
+        address = packed(self.address) if self.is_ipv6 else bytes(10) + b"\xff\xff" + packed(self.address)
         end = struct.pack(">HBB", self.port, flags, self.want)
         return self.ticket + sip_hash + self.info_hash + address + end
 
@@ -73,13 +83,12 @@ class Reply:
     partial_seeds: int = 0
 
 
-def unpack_endpoints(packed: bytes, is_ipv6: bool) -> tuple[Endpoint, ...]:
+def unpack_endpoints(raw: bytes, is_ipv6: bool) -> tuple[Endpoint, ...]:
     length = 18 if is_ipv6 else 6
-    family = IPv6Address if is_ipv6 else IPv4Address
     found = []
-    for at in range(0, len(packed), length):
-        port = int.from_bytes(packed[at + length - 2 : at + length])
-        found.append((str(family(packed[at : at + length - 2])), port))
+    for at in range(0, len(raw), length):
+        port = int.from_bytes(raw[at + length - 2 : at + length])
+        found.append((unpacked(raw[at : at + length - 2]), port))
     return tuple(found)
 
 
@@ -131,10 +140,10 @@ class Section:
     peers: tuple[tuple[Endpoint, int, int], ...] = ()
 
     def pack(self) -> bytes:
-        packed = SECTION.pack(self.info_hash, self.tag, self.kind, len(self.peers), self.completed)
+        chunk = SECTION.pack(self.info_hash, self.tag, self.kind, len(self.peers), self.completed)
         for (address, port), age, bits in self.peers:
-            packed += ip_address(address).packed + struct.pack(">H", port) + struct.pack("<HB", age, bits)
-        return packed
+            chunk += packed(address) + struct.pack(">H", port) + struct.pack("<HB", age, bits)
+        return chunk
 
 
 def unpack_chunk(chunk: bytes) -> list[Section]:

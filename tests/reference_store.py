@@ -25,6 +25,7 @@ def is_local(address: str) -> bool:
     return any(ip_address(address) in network for network in LOCAL if network.version == ip_address(address).version)
 
 
+@cache
 def key_of(address: str, port: int) -> Key:
     family = frames.PUBLIC6 if ":" in address else frames.PUBLIC4
     if port < 2:
