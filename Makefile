@@ -4,8 +4,9 @@ PYTHON ?= $(or $(wildcard /usr/bin/python3),python3)
 KERNELS ?= compiled
 export PYTHON KERNELS
 
-KERNEL_SOURCES := pyproject.toml common/build.py $(wildcard gateway/udp_codec.p* $(foreach kernel,arena directories peers listing tables slice_store,shard/$(kernel).p*))
-SOURCES := pyproject.toml common/build.py $(wildcard gateway/udp_codec.p* $(foreach kernel,arena directories peers listing tables slice_store,shard/$(kernel).p*))
+# A kernel is a .py with a .pxd beside it.
+KERNEL_TYPES := $(wildcard gateway/*.pxd shard/*.pxd)
+SOURCES := pyproject.toml common/build.py $(KERNEL_TYPES) $(KERNEL_TYPES:.pxd=.py)
 INSTALLED := .venv/.installed-$(KERNELS)
 TESTABLE := .venv/.testable
 
@@ -13,10 +14,11 @@ run: $(INSTALLED)
 	@.venv/bin/shoal up $(ARGS)
 
 test: $(INSTALLED) $(TESTABLE)
-	@tools/need aria2 transmission-daemon iproute2 opentracker
+	@tools/need aria2 transmission-daemon
 	@.venv/bin/pytest $(ARGS)
 
-bench: $(INSTALLED) $(TESTABLE)
+bench: $(INSTALLED)
+	@tools/need opentracker
 	@.venv/bin/python -P loadtests/bench.py $(ARGS)
 
 lint: $(INSTALLED) $(TESTABLE)

@@ -38,6 +38,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
+class AdminError(Exception):
+    """The admin address cannot be listened on; the text names it and says why."""
+
+
 class DirectLink:
     """The link to a shard in the same process: the answer is there when the call returns."""
 
@@ -71,17 +75,21 @@ class Embedded:
         self.admin = Admin(self.metrics, self.health)
         self.figures = Figures(self.gateway, self.shard)
         self.timers: list[asyncio.TimerHandle] = []
+        self.failed: set[str] = set()  # periodic tasks whose last run failed
 
     async def start(self) -> None:
-        """Begin to answer, and to serve the admin address. Raises OSError if that address cannot be had."""
+        """Begin to answer, and to serve the admin address. Raises AdminError if that address cannot be had."""
         loop = asyncio.get_running_loop()
-        if self.config.admin is not None:
-            await self.admin.start(str(self.config.admin.address), self.config.admin.port)
+        if (address := self.config.admin) is not None:
+            try:
+                await self.admin.start(str(address.address), address.port)
+            except OSError as error:
+                raise AdminError(f"admin: cannot listen on {address} (TCP): {error.strerror or error}") from error
         self.gateway.start(loop)
-        self._every(TICK, self.shard.tick)
-        self._every(1.0, self.gateway.tick)
+        self._every(TICK, "expiry", self.shard.tick)
+        self._every(1.0, "gateway", self.gateway.tick)
         if self.config.log.figures:
-            self._every(float(self.config.log.figures), self.figures.tell)
+            self._every(float(self.config.log.figures), "figures", self.figures.tell)
 
     async def stop(self) -> None:
         """Stop reading, then end what is left."""
@@ -92,13 +100,17 @@ class Embedded:
             await self.admin.stop()
 
     def health(self) -> dict[str, object]:
-        """Whether all is well, and what for."""
-        return {"ok": True, "gateway": self.config.gateways[0].name, "shard": self.shard.name}
+        """Whether all is well: what is to be done periodically was done, and no kernel failed."""
+        failed = sorted(self.failed)
+        faults = logs.kernel_faults()
+        ok = not failed and faults == 0
+        names = {"gateway": self.config.gateways[0].name, "shard": self.shard.name}
+        return {"ok": ok, "failed_tasks": failed, "kernel_faults": faults, **names}
 
     def _connect(self, router: Router) -> list[DirectLink]:
         return [DirectLink(router, self.shard)]
 
-    def _every(self, seconds: float, call: Callable[[], float | None]) -> None:
+    def _every(self, seconds: float, name: str, call: Callable[[], float | None]) -> None:
         """Call again and again, after `seconds` or what the call returns; a failure is logged and does not end it."""
         loop = asyncio.get_running_loop()
         place = len(self.timers)
@@ -107,8 +119,10 @@ class Embedded:
             pause = None
             try:
                 pause = call()
+                self.failed.discard(name)
             except Exception:
-                log.exception("a periodic task failed")
+                self.failed.add(name)
+                log.exception("a periodic task failed: %s", name)
             self.timers[place] = loop.call_later(pause or seconds, run)
 
         self.timers.append(loop.call_later(seconds, run))
@@ -137,8 +151,9 @@ async def serve(wanted: Config, sockets: list[socket.socket], parent_pipe: int) 
     loop.add_signal_handler(signal.SIGHUP, tracker.gateway.reload_keys)
     loop.add_reader(parent_pipe, done.set)
     await tracker.start()
-    for url in announce_urls(sockets):
-        print(f"announce URL: {url}", flush=True)
+    with contextlib.suppress(OSError):  # nobody may read it: no reason not to serve
+        for url in announce_urls(sockets):
+            print(f"announce URL: {url}", flush=True)
     await done.wait()
     loop.remove_reader(parent_pipe)
     await tracker.stop()
@@ -156,11 +171,8 @@ def main() -> int:
     sockets = [socket.socket(fileno=int(fd)) for fd in args.fds.split(",")]
     try:
         uvloop.run(serve(wanted, sockets, args.parent_pipe))
-    except (keys.KeyFileError, OutOfMemoryError) as error:
+    except (keys.KeyFileError, OutOfMemoryError, AdminError) as error:
         log.error("%s", error)
-        return 2
-    except OSError as error:
-        log.error("admin address %s: %s", wanted.admin, error)
         return 2
     return 0
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+from ipaddress import IPv6Address
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from common import counters
+from common import counters, logs
 
 if TYPE_CHECKING:
     from gateway.service import GatewayService
@@ -37,7 +38,10 @@ class Figures:
             store.swarm_count(),
             sum(store.peers_by_kind()),
             store.bytes_taken() / 2**20,
+            extra={"unlimited": True},
         )
+        if refusals > self.last[1] and (source := self.gateway.codec.last_refused()):
+            log.info("the last source refused was %s", logs.Private(show(source)), extra={"unlimited": True})
         self.last = (answers, refusals)
         self.when = now
 
@@ -45,3 +49,9 @@ class Figures:
         values = self.gateway.codec.counters()
         answers = sum(values[place] for place in counters.ANSWER_KINDS.values())
         return answers, sum(values[place] for place in counters.REFUSALS.values())
+
+
+def show(address: bytes) -> str:
+    """An address of 16 bytes as text; IPv4 as such."""
+    shown = IPv6Address(address)
+    return str(shown.ipv4_mapped or shown)

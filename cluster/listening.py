@@ -6,6 +6,7 @@ from ipaddress import IPv6Address
 
 import msgspec
 
+from common.batch_io import prepare
 from common.config import Config
 from common.units import format_size
 from common.values import Endpoint
@@ -47,8 +48,8 @@ def open_udp(endpoint: Endpoint) -> socket.socket:
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         enlarge_buffers(sock)
+        prepare(sock)  # before the first datagram comes: it must tell its local address too
         sock.bind(address)
-        sock.setblocking(False)
     except OSError:
         sock.close()
         raise

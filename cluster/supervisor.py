@@ -71,7 +71,7 @@ class Supervisor:
 
     def start(self) -> int | None:
         """Start a worker; an exit status if even that failed."""
-        os.lseek(self.config_fd, 0, os.SEEK_SET)  # the worker before has read it to its end
+        os.lseek(self.config_fd, 0, os.SEEK_SET)  # whoever reads it reads from its start
         self.started = time.monotonic()
         try:
             # Its own process group: Ctrl-C on a terminal reaches the supervisor alone, which stops it in order.

@@ -43,7 +43,7 @@ class Format(Word, words="auto human json"):
     """How a log line is written; auto is human on a terminal, else json."""
 
 
-Rate = Annotated[int, Meta(ge=1, le=1_000_000)]
+Rate = Annotated[int, Meta(ge=1, le=100_000)]
 Burst = Annotated[int, Meta(ge=1, le=10_000_000)]
 Networks = Annotated[tuple[Network, ...], Meta(max_length=64)]
 
@@ -104,7 +104,7 @@ class Limits(Section, frozen=True):
     connects: ConnectBucket = ConnectBucket()
     requests: RequestBucket = RequestBucket()
     errors: Rate = 1000  # error answers a second, to all together
-    new_swarms: Rate = 60  # a source and minute
+    new_swarms: Annotated[int, Meta(ge=1, le=65_535)] = 60  # a source and minute
     entries: Burst = 5000  # stored peers of a source
     exempt: Networks = (Network("127.0.0.0/8"), Network("::1/128"))
 

@@ -17,6 +17,7 @@ PERIOD = 60.0
 MOST_TEMPLATES = 1000
 
 _show_private = False
+_faults = 0
 
 
 def set_up(level: str, fmt: str, stream: TextIO | None = None, *, addresses: bool = False) -> None:
@@ -34,7 +35,7 @@ def set_up(level: str, fmt: str, stream: TextIO | None = None, *, addresses: boo
     logging.raiseExceptions = False  # a closed stderr is no reason to stop
     sys.excepthook = _uncaught
     threading.excepthook = lambda args: _uncaught(args.exc_type, args.exc_value, args.exc_traceback)
-    sys.unraisablehook = lambda args: _uncaught(args.exc_type, args.exc_value, args.exc_traceback)
+    sys.unraisablehook = _unraisable
 
 
 class Private:
@@ -89,7 +90,7 @@ class LimitedHandler(logging.StreamHandler[TextIO]):
     def emit(self, record: logging.LogRecord) -> None:
         now = time.monotonic()
         self.tell_suppressed(now)
-        if self.limit.admits((record.name, str(record.msg)), now):
+        if hasattr(record, "unlimited") or self.limit.admits((record.name, str(record.msg)), now):
             super().emit(record)
 
     def tell_suppressed(self, now: float) -> None:
@@ -133,3 +134,17 @@ def _uncaught(kind: type[BaseException], error: BaseException | None, trace: Tra
     if issubclass(kind, KeyboardInterrupt):
         return
     logging.getLogger("shoal").critical("uncaught %s", kind.__name__, exc_info=(kind, error or kind(), trace))
+
+
+def _unraisable(args: "sys.UnraisableHookArgs") -> None:
+    """What a compiled kernel's leaf could not raise: it went on with zeros, which is a fault of ours."""
+    global _faults
+    _faults += 1
+    where = args.err_msg or f"in {args.object!r}"
+    trace = (args.exc_type, args.exc_value or args.exc_type(), args.exc_traceback)
+    logging.getLogger("shoal").critical("ignored %s %s", args.exc_type.__name__, where, exc_info=trace)
+
+
+def kernel_faults() -> int:
+    """How many exceptions were ignored, as nothing above could take them."""
+    return _faults

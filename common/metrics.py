@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.exposition import generate_latest
 
-from common import counters, frames
+from common import counters, frames, logs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -47,6 +47,7 @@ class Metrics:
 
     def collect(self) -> Iterator[Metric]:
         """Called by the registry."""
+        yield counter("shoal_kernel_faults", "Exceptions that a kernel could not raise", logs.kernel_faults())
         for source in self.sources:
             yield from source.metrics()
 

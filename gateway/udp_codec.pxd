@@ -60,6 +60,8 @@ cdef class UdpCodec:
     cdef unsigned long long request_burst
     cdef unsigned long long error_cost
     cdef unsigned long long errors_full
+    cdef unsigned long long refused_high
+    cdef unsigned long long refused_low
     cdef unsigned long long high
     cdef unsigned long long low
     cdef unsigned long long local_high
@@ -82,6 +84,7 @@ cdef class UdpCodec:
     cdef unsigned long long _make_id(self, unsigned long long k0, unsigned long long k1, unsigned long long high, unsigned long long low, unsigned long long window) noexcept nogil
     cdef bint _is_good_id(self, unsigned long long given, unsigned long long window) noexcept nogil
     cdef void _refuse_id(self, Py_ssize_t socket, unsigned long long now) noexcept nogil
+    cdef void _refuse(self, Py_ssize_t reason) noexcept nogil
     cdef void _error(self, Py_ssize_t socket, const unsigned char[::1] text, Py_ssize_t length, unsigned long long now) noexcept nogil
     cdef bint _is_in(self, unsigned long long[::1] networks) noexcept nogil
     cdef bint _admit(self, unsigned long long cost, unsigned long long burst, Py_ssize_t which, unsigned long long now) noexcept nogil

@@ -284,6 +284,8 @@ class UdpCodec:
         self.buckets = memoryview(batch.allocate((1 << 14) * 4 * 24)).cast("Q")
         self.ticket = memoryview(bytearray(48)).cast("Q")
         self.ticket_bytes = memoryview(self.ticket).cast("B")
+        self.refused_high = 0
+        self.refused_low = 0
         self.counts = memoryview(bytearray(8 * counters.GATEWAY)).cast("Q")
         self.exempt = memoryview(bytearray(0)).cast("Q")
         self.trusted = memoryview(bytearray(0)).cast("Q")
@@ -409,6 +411,12 @@ class UdpCodec:
         low = int.from_bytes(address[8:], "little")
         return int(self._make_id(self.key0, self.key1, high, low, window)).to_bytes(8, "little")
 
+    def last_refused(self) -> bytes:
+        """The address, 16 bytes, that a limit or a bad connection id refused last; empty if there is none."""
+        if self.refused_high == 0 and self.refused_low == 0:
+            return b""
+        return int(self.refused_high).to_bytes(8, "little") + int(self.refused_low).to_bytes(8, "little")
+
     def counters(self) -> list[int]:
         """The counts named in common/counters.py."""
         return list(self.counts)
@@ -446,7 +454,7 @@ class UdpCodec:
             elif self._admit(self.request_cost, self.request_burst, 2, now):
                 self._announce(socket, at, length)
             else:
-                self.counts[REQUEST_LIMIT] += 1
+                self._refuse(REQUEST_LIMIT)
         elif action == SCRAPE and length >= 36:
             self.counts[SCRAPES] += 1
             if not good:
@@ -454,9 +462,11 @@ class UdpCodec:
             elif self._admit(self.request_cost, self.request_burst, 2, now):
                 self._scrape(socket, at, length, now)
             else:
-                self.counts[REQUEST_LIMIT] += 1
+                self._refuse(REQUEST_LIMIT)
         elif not good:
-            self.counts[BAD_ID] += 1
+            self._refuse(BAD_ID)
+        elif not self._admit(self.request_cost, self.request_burst, 2, now):
+            self._refuse(REQUEST_LIMIT)
         elif action == ANNOUNCE:
             self.counts[MALFORMED_ANNOUNCE] += 1
             self._error(socket, MALFORMED, length, now)
@@ -496,7 +506,7 @@ class UdpCodec:
         at: size = self.direct_used * DIRECT
         self.counts[CONNECTS] += 1
         if not self._admit(self.connect_cost, self.connect_burst, 1, now):
-            self.counts[CONNECT_LIMIT] += 1
+            self._refuse(CONNECT_LIMIT)
             return
         self.direct[at] = self.transaction << 32
         self.direct[at + 1] = self._make_id(self.key0, self.key1, self.high, self.low, window)
@@ -658,13 +668,19 @@ class UdpCodec:
 
     def _refuse_id(self, socket: size, now: u64) -> cython.void:
         """A plausible request with a bad id: an error, within the limits for unproven sources."""
-        self.counts[BAD_ID] += 1
+        self._refuse(BAD_ID)
         if not self.answer_invalid:
             return
         if self._admit(self.connect_cost, self.connect_burst, 1, now):
             self._error(socket, MISMATCH, 36, now)
         else:
             self.counts[ERRORS_HELD_BACK] += 1
+
+    def _refuse(self, reason: size) -> cython.void:
+        """Count a refusal, and remember whose it was."""
+        self.counts[reason] += 1
+        self.refused_high = self.high
+        self.refused_low = self.low
 
     def _error(self, socket: size, text: View, length: size, now: u64) -> cython.void:
         """Queue an error, if it is no longer than the request and within the limit for all."""

@@ -31,9 +31,9 @@ log: {{figures: 0}}
 NO_EXEMPTION = """\
 limits:
   exempt: []
-  connects: {rate: 1000000, burst: 10000000}
-  requests: {rate: 1000000, burst: 10000000}
-  new_swarms: 1000000
+  connects: {rate: 100000, burst: 10000000}
+  requests: {rate: 100000, burst: 10000000}
+  new_swarms: 65535
   entries: 10000000
 """
 

@@ -122,8 +122,7 @@ class Listing:
             if (word & KIND) != kind:
                 continue
             if (word & ROLES) == 0:
-                many = self.words[g + 4] >> 8 if seeder != 0 else self.words[g + 4] & 0xFF
-                return self._list_block(g + 3, many, want, out, to)
+                return self._list_small(g + 3, seeder, want, out, to)
             if word & SEEDERS:
                 seeds = i
             else:
@@ -140,6 +139,22 @@ class Listing:
         if leeches < 0:
             return 0
         return self._list_group(leeches, want, out, to)
+
+    def _list_small(self, p: size, seeder: u32, want: size, out: u8[::1], to: size) -> size:
+        """List from a block with both roles."""
+        many: size = self.words[p + 1] & 0xFF
+        leechers: size = self.words[p + 1] >> 8
+        share: size
+        if seeder != 0:
+            return self._list_block(p, 0, leechers, want, out, to)
+        if many <= want:
+            return self._list_block(p, 0, many, want, out, to)
+        share = leechers
+        if p == self.peers.hit_block and self.peers.hit_index < leechers:
+            share -= 1
+        share = want // 2 if share >= want - want // 2 else want - share
+        share = self._list_block(p, leechers, many, share, out, to)
+        return share + self._list_block(p, 0, leechers, want - share, out, to + share * 2 * self.stride)
 
     def _listed_in(self, i: size) -> size:
         """How many peers of a group of one role may be listed to the peer at hand."""
@@ -165,7 +180,7 @@ class Listing:
         gone: size = 0
         many: size = 0
         if form == 0:
-            return self._list_block(g + 3, self.words[g + 4] & 0xFF, want, out, to)
+            return self._list_block(g + 3, 0, self.words[g + 4] & 0xFF, want, out, to)
         entries = 1 << (form - 1)
         start = cython.cast(size, spiral(cython.cast(u64, self.draw(EVERY_HASH))) >> (33 - form))
         while gone < entries and many < want and visits < VISITS:
@@ -174,29 +189,30 @@ class Listing:
             step = entries >> (self.words[p] >> 8)
             if gone == 0:
                 start = k & ~(step - 1)  # the block's first entry, so that it does not come round again
-            many += self._list_block(p, self.words[p + 1] & 0xFF, want - many, out, to + many * stride)
+            many += self._list_block(p, 0, self.words[p + 1] & 0xFF, want - many, out, to + many * stride)
             gone += step
             visits += 1
         return many
 
-    def _list_block(self, p: size, many: size, want: size, out: u8[::1], to: size) -> size:
-        """Up to `want` of the first `many` peers of a block: all of them, or a run from a random one on."""
-        own: size = many
-        start: size = 0
-        first: size
+    def _list_block(self, p: size, first: size, end: size, want: size, out: u8[::1], to: size) -> size:
+        """Up to `want` of the peers first..end of a block: all of them, or a run from a random one on."""
+        own: size = end
+        start: size
+        run: size
+        many: size = end - first
         stride: size = 2 * self.stride
-        if p == self.peers.hit_block and self.peers.hit_index < many:
+        if p == self.peers.hit_block and first <= self.peers.hit_index < end:
             own = self.peers.hit_index
             many -= 1
         if many <= want:
-            self._send_run(p, 0, many, own, out, to)
+            self._send_run(p, first, first + many, own, out, to)
             return many
         if want == 0:
             return 0
         start = self.draw(many)
-        first = many - start if many - start < want else want
-        self._send_run(p, start, start + first, own, out, to)
-        self._send_run(p, 0, want - first, own, out, to + first * stride)
+        run = many - start if many - start < want else want
+        self._send_run(p, first + start, first + start + run, own, out, to)
+        self._send_run(p, first, first + want - run, own, out, to + run * stride)
         return want
 
     def _send_run(self, p: size, start: size, end: size, own: size, out: u8[::1], to: size) -> cython.void:

@@ -28,6 +28,7 @@ cdef class Peers:
     cdef Py_ssize_t hit_index
     cdef Py_ssize_t hit_meta
     cdef bint hit_seeder
+    cdef unsigned long long stored
     cdef unsigned long long expired
     cdef Py_ssize_t chained
     cdef unsigned int touched

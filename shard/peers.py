@@ -84,6 +84,7 @@ class Peers:
         self.hit_index = 0
         self.hit_meta = 0
         self.hit_seeder = False
+        self.stored = 0
         self.expired = 0
         self.touched = 0
         self.chained = 0
@@ -148,11 +149,18 @@ class Peers:
         self.hash = self.directories.hash_peer(self.stride)
 
     def entries_of_source(self) -> u32:
-        """How many peers the peer's source has in the store, or a few more (a count-min sketch of two rows)."""
+        """About how many peers the peer's source has in the store.
+
+        A sketch of two rows of counters (Cormode and Muthukrishnan, count-min, 2005), of which the share of
+        all other sources, the row's mean, is taken off (Deng and Rafiei, count-mean-min, 2007).
+        """
         word: u64 = mix(self.secret ^ self.source())
         one: u32 = self.entries[cython.cast(size, word & 0x7FFF)]
         other: u32 = self.entries[ROW + cython.cast(size, (word >> 32) & 0x7FFF)]
-        return one if one < other else other
+        mean: u32 = cython.cast(u32, self.stored >> 15)
+        if other < one:
+            one = other
+        return one - mean if one > mean else 0
 
     def count_peer(self, seeder: u32, more: cython.bint) -> cython.void:
         """Count the peer at hand in the store's totals and its source's entries, or no longer."""
@@ -161,10 +169,12 @@ class Peers:
         other: size = ROW + cython.cast(size, (word >> 32) & 0x7FFF)
         total: size = 2 * cython.cast(size, self.kind & KIND) + (1 if seeder != 0 else 0)
         if more:
+            self.stored += 1
             self.entries[one] += 1
             self.entries[other] += 1
             self.totals[total] += 1
         else:
+            self.stored -= 1
             self.entries[one] -= 1
             self.entries[other] -= 1
             self.totals[total] -= 1
@@ -645,7 +655,3 @@ class Peers:
                 break
         self.stop_at(i, key)
         return done
-
-    # Listing
-
-    # Dumping

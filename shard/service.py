@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from random import Random
-from time import thread_time_ns
+from time import monotonic, thread_time_ns
 from typing import TYPE_CHECKING
 
 from common import frames, metrics
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 TICK = 0.05  # seconds between two steps of the sweep
 ROUND = 3.5  # seconds in which a sweep goes through all peers
-HURRY = 0.005  # the same while the sweep is behind
+HURRY = 0.001  # the same while the sweep is behind: after the next turn of the loop
 MOST_STEPS = 8_000  # of one call: well under a millisecond
 MOST_RECORDS = 2048
 
@@ -56,7 +56,7 @@ class ShardWorker:
         self.random = Random(secrets.randbits(64))
         self.longest_step = 0  # thread CPU nanoseconds of the longest sweep step
         self.debt = 0.0  # steps that the sweep is behind
-        self.pause = TICK
+        self.last_tick = monotonic()
 
     def answer(self, frame: memoryview) -> memoryview:
         """Apply a frame of records; the frame of replies, valid until the next call. Raises ValueError."""
@@ -66,12 +66,13 @@ class ShardWorker:
     def tick(self) -> float:
         """Sweep a little; returns after how many seconds to call again."""
         began = thread_time_ns()
-        self.debt += self.store.steps_of_a_round() * self.pause / ROUND
+        now = monotonic()
+        self.debt += self.store.steps_of_a_round() * (now - self.last_tick) / ROUND
+        self.last_tick = now
         self.debt -= self.store.sweep(self.clock.seconds(), max(64, min(MOST_STEPS, int(self.debt))))
-        self.debt = min(max(self.debt, 0.0), 100.0 * MOST_STEPS)
+        self.debt = min(max(self.debt, 0.0), 4.0 * self.store.steps_of_a_round())
         self.longest_step = max(self.longest_step, thread_time_ns() - began)
-        self.pause = HURRY if self.debt > MOST_STEPS else TICK
-        return self.pause
+        return HURRY if self.debt > MOST_STEPS else TICK
 
     def metrics(self) -> Iterable[Metric]:
         """What the shard counted and holds."""
@@ -80,6 +81,7 @@ class ShardWorker:
             store.counters(), store.peers_by_kind(), store.swarm_count(), store.bytes_taken(), self.memory
         )
         yield metrics.counter("shoal_sweep_rounds", "How often expiry went through all peers", store.rounds())
+        yield metrics.gauge("shoal_sweep_debt_steps", "Steps that expiry is behind", self.debt)
         yield metrics.gauge(
             "shoal_longest_step_seconds", "Longest step of expiry, in processor time", self.longest_step / 1e9
         )

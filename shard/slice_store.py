@@ -102,7 +102,7 @@ class SliceStore:
     """All slices of one shard. `memory` is the writable buffer that everything is stored in.
 
     interval: seconds between announces of a peer, as told, give or take a tenth. lifetime: seconds after
-    which a silent peer is removed, at most 15,200. swarm_limit: new swarms per source and minute;
+    which a silent peer is removed, at most 15,200. swarm_limit: new swarms per source and minute, at most 65,535;
     entry_limit: peers per source. secret: 64 random bits.
     """
 
@@ -113,6 +113,8 @@ class SliceStore:
             raise ValueError("slices must be a power of two up to 65536")
         if not 60 <= interval <= lifetime <= 15_200:
             raise ValueError("interval and lifetime must be within 60..15200 s")
+        if swarm_limit > 65_535:
+            raise ValueError("swarm_limit must be at most 65535")
         memory = memoryview(memory)
         frame_count: size = frames_in(len(memory))
         self.arena = Arena(memory[: frame_count * 4096], memory[frame_count * 4096 :])
@@ -123,7 +125,7 @@ class SliceStore:
         self.raw = self.arena.raw
         self.slices = slices
         self.interval = interval
-        self.swarm_limit = swarm_limit if swarm_limit < 0xFFFF else 0xFFFF  # as far as is counted
+        self.swarm_limit = swarm_limit
         self.entry_limit = entry_limit
         self.secret = secret
         self.swept = 0

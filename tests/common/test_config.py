@@ -77,7 +77,7 @@ REFUSED = [
     ("limits: null", "limits: expected a mapping of settings, found null"),
     ("limits: {connects: {rate: 0}}", "limits.connects.rate: expected a whole number >= 1, found 0"),
     ("limits: {connects: {burst: 10000001}}", "limits.connects.burst: expected a whole number <= 10000000"),
-    ("limits: {requests: {rate: 2000000}}", "limits.requests.rate: expected a whole number <= 1000000"),
+    ("limits: {requests: {rate: 2000000}}", "limits.requests.rate: expected a whole number <= 100000"),
     ("limits: {requests: {rat: 2}}", "limits.requests: expected only rate, burst, found the unknown key 'rat'"),
     ("limits: {errors: many}", "limits.errors: expected a whole number, found 'many'"),
     ("limits: {new_swarms: -1}", "limits.new_swarms: expected a whole number >= 1, found -1"),

@@ -98,7 +98,6 @@ def test_addresses_are_shown_only_if_asked_for(restored):
     [
         ("1 / 0", 1),
         ("import threading; t = threading.Thread(target=lambda: 1 / 0); t.start(); t.join()", 0),
-        ("class C:\n    def __del__(self): 1 / 0\nC()", 0),
     ],
 )
 def test_uncaught_exceptions_are_logged(fault, status):
@@ -108,3 +107,15 @@ def test_uncaught_exceptions_are_logged(fault, status):
     assert ended.returncode == status
     assert json.loads(line)["message"] == "uncaught ZeroDivisionError"
     assert "1 / 0" in json.loads(line)["exception"] or "division by zero" in json.loads(line)["exception"]
+
+
+def test_an_exception_that_nobody_could_take_is_logged_with_its_place_and_counted():
+    code = (
+        "from common import logs\nlogs.set_up('info', 'json')\n"
+        "class Leaf:\n    def __del__(self): 1 / 0\nLeaf()\nprint(logs.kernel_faults())"
+    )
+    ended = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, timeout=30)
+    (line,) = ended.stderr.splitlines()
+    assert json.loads(line)["message"].startswith("ignored ZeroDivisionError")
+    assert "Leaf.__del__" in json.loads(line)["message"]
+    assert ended.stdout == "1\n"

@@ -11,8 +11,8 @@ from gateway import udp_codec
 
 DEPTH = 1024
 TURNS = 1000 if udp_codec.__file__.endswith(".so") else 10  # uncompiled, a million would take an hour
-UNLIMITED = {"rate": 1_000_000, "burst": 10_000_000}
-NO_LIMITS = {"connects": UNLIMITED, "requests": UNLIMITED, "errors": 1_000_000, "new_swarms": 1_000_000}
+UNLIMITED = {"rate": 100_000, "burst": 10_000_000}
+NO_LIMITS = {"connects": UNLIMITED, "requests": UNLIMITED, "errors": 100_000, "new_swarms": 65_535}
 
 
 class Forger:
