@@ -74,7 +74,7 @@ class Arrays:
         self.iovecs = allocate(count * 16).cast("Q")
         self.names = allocate(count * 32).cast("Q")
         self.controls = allocate(count * 48).cast("Q")
-        self.data = allocate(count * stride).cast("Q")
+        self.data = allocate(count * stride, huge=count * stride).cast("Q")
         self.headers_address = address_of(self.headers)
         self.data_address = address_of(self.data)
         iovecs, names, controls = (address_of(view) for view in (self.iovecs, self.names, self.controls))

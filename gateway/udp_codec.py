@@ -268,7 +268,7 @@ class UdpCodec:
         self.windows = windows
         self.answer_invalid = answer_invalid
         self.frame_size = frames.HEADER + (batch.depth + frames.MAX_SCRAPE) * frames.RECORD
-        self.frames_view = batch.allocate(links * self.frame_size)
+        self.frames_view = batch.allocate(links * self.frame_size, links * self.frame_size)
         self.frames = self.frames_view
         self.frame_words = memoryview(self.frames).cast("Q")
         self.filled = memoryview(bytearray(4 * links)).cast("I")

@@ -24,7 +24,7 @@ TICK = 0.05  # seconds between two steps of the sweep
 ROUND = 3.5  # seconds in which a sweep goes through all peers
 HURRY = 0.001  # the same while the sweep is behind: after the next turn of the loop
 MOST_STEPS = 8_000  # of one call: well under a millisecond
-MOST_RECORDS = 2048
+REPLIES = frames.HEADER + 2048 * slice_store.LARGEST_REPLY  # bytes: more than a gateway's frame can ask for
 
 
 class OutOfMemoryError(Exception):
@@ -52,7 +52,7 @@ class ShardWorker:
             config.limits.entries,
             secrets.randbits(64),
         )
-        self.replies = allocate(frames.HEADER + MOST_RECORDS * slice_store.LARGEST_REPLY)
+        self.replies = allocate(REPLIES, huge=REPLIES)
         self.random = Random(secrets.randbits(64))
         self.longest_step = 0  # thread CPU nanoseconds of the longest sweep step
         self.debt = 0.0  # steps that the sweep is behind

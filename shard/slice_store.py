@@ -133,7 +133,9 @@ class SliceStore:
         self.newcomers = memoryview(bytearray(4 * (1 << 15))).cast("I")
         self.counts = memoryview(bytearray(8 * counters.SHARD)).cast("Q")
         self.cursor = memoryview(bytearray(32))
-        self.cached = 1024  # frames of the arena that the processor's caches hold anyway
+        # Frames of the arena that the processor's caches hold anyway; few, as between two batches the system
+        # itself needs them for the datagrams.
+        self.cached = 64
         self.ahead = memoryview(bytearray(8 * 16)).cast("q")
         self.line = memoryview(bytearray(32)).cast("Q")
         self.line_bytes = memoryview(self.line).cast("B")
