@@ -125,7 +125,7 @@ class Rig:
 
     def _make_store(self, module, link):
         memory = memoryview(bytearray(4096 * (10 if self.cramped else 96)))
-        limits = (3, 40) if self.tight else (1 << 20, 1 << 20)
+        limits = (3, 40) if self.tight else (65_535, 1 << 20)
         return module.SliceStore(memory, SLICES, 1800, LIFETIME, *limits, 77 + link)
 
     def _make_codec(self, module, answer_invalid):
