@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from common import frames
 from common.batch_io import allocate
 from shard import slice_store
-from shard.arena import frames_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -72,9 +71,7 @@ def frame(records: list[bytes]) -> bytes:
 def make_store(memory: int, slices: int = 1024) -> slice_store.SliceStore:
     """A store that refuses nobody. `memory`: its ceiling in bytes."""
     room = memory - slice_store.overhead(slices)
-    return slice_store.SliceStore(
-        allocate(room, huge=frames_in(room) * 4096), slices, INTERVAL, LIFETIME, 65_535, (1 << 32) - 1, 0x5EED
-    )
+    return slice_store.SliceStore(allocate(room), slices, INTERVAL, LIFETIME, 65_535, (1 << 32) - 1, 0x5EED)
 
 
 def reply_buffer(records: int = 1024) -> memoryview:

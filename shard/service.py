@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from common import frames, metrics
 from common.batch_io import allocate
 from shard import slice_store
-from shard.arena import frames_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -40,7 +39,7 @@ class ShardWorker:
         self.clock = clock
         try:
             room = shard.memory - slice_store.overhead(config.slices)
-            memory = allocate(room, huge=frames_in(room) * 4096)
+            memory = allocate(room)  # not in large pages: a fault would take milliseconds at once
         except MemoryError as error:
             raise OutOfMemoryError(f"shard {shard.name}: {error}") from error
         self.store = slice_store.SliceStore(
