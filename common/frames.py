@@ -114,5 +114,5 @@ PUBLIC4, LOCAL4, HIDDEN4, PUBLIC6, LOCAL6, HIDDEN6 = range(6)
 PEER_SEEDER = 0x01
 PEER_COMPLETED = 0x02
 PEER_PARTIAL = 0x04
-CHUNK = 64 << 10
+CHUNK = 32 << 10  # bytes at most: to load one takes about a millisecond
 CURSOR = 32

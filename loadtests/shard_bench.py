@@ -182,8 +182,8 @@ def dump_all(store: SliceStore, longest: Longest) -> None:
     for slice_id in range(1024):
         cursor = bytearray(frames.CURSOR)
         while cursor[23] != 2:
-            length = longest.run("dump, 64 KiB", store.dump, slice_id, cursor, chunk, 1)
-            longest.run("load, 64 KiB", other.load, slice_id, bytes(chunk[:length]), 1)
+            length = longest.run(f"dump, {len(chunk) >> 10} KiB", store.dump, slice_id, cursor, chunk, 1)
+            longest.run(f"load, {len(chunk) >> 10} KiB", other.load, slice_id, bytes(chunk[:length]), 1)
 
 
 def main() -> int:
