@@ -55,7 +55,6 @@ HEADER = 32
 RECORD = 96
 TICKET = 48
 REPLY = 76
-MAX_FRAME = 16 << 20
 
 # Offsets in a frame's header.
 AT_KIND = 2
@@ -89,9 +88,7 @@ FLAG_EXEMPT = 0x80  # from a source that limits do not refuse
 AT_STATUS = 4
 AT_PART = 5
 AT_OWN_FAMILY = 6
-AT_OTHER_FAMILY = 8
 AT_PARTIAL_SEEDS = 8
-AT_COMPLETED = 12
 AT_TICKET = 16
 AT_ANSWER = 56  # the ticket's action: from here on a reply is a UDP answer
 AT_INTERVAL = 64
@@ -106,7 +103,6 @@ MAX_SCRAPE = 74
 
 # Tickets.
 TICKET_GATHER = 0xFFFF
-AT_ACTION = 40
 
 # A chunk of a slice. Kinds of peers: PUBLIC, LOCAL (private and loopback), HIDDEN (never listed); +3 for IPv6.
 SECTION = 28

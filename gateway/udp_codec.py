@@ -35,7 +35,6 @@ if cython.compiled:
     from cython.cimports.libc.string import memcpy
 
 u8 = cython.typedef(cython.uchar)
-u16 = cython.typedef(cython.ushort)
 u32 = cython.typedef(cython.uint)
 u64 = cython.typedef(cython.ulonglong)
 size = cython.typedef(cython.Py_ssize_t)
