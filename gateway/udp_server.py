@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 from time import monotonic_ns, time
 from typing import TYPE_CHECKING
 
@@ -46,17 +47,33 @@ class UdpServer:
         self.batch_sizes = Histogram()
         self.turns = Histogram()  # microseconds
         self.unsent = 0
+        self.watches: list[select.epoll] = []
         self.inodes = {os.fstat(sock.fileno()).st_ino for sock in sockets}
 
     def start(self, loop: AbstractEventLoop) -> None:
         """Begin to read."""
         for index, sock in enumerate(self.sockets):
-            loop.add_reader(sock.fileno(), self.on_readable, index)
+            # The loop watches a set of one, which the socket can leave at the cost of a system call.
+            watch = select.epoll()
+            watch.register(sock.fileno(), select.EPOLLIN)
+            self.watches.append(watch)
+            loop.add_reader(watch.fileno(), self.on_ready, index)
 
     def stop(self, loop: AbstractEventLoop) -> None:
         """Stop reading; what is queued in the sockets stays there for who has them next."""
-        for sock in self.sockets:
-            loop.remove_reader(sock.fileno())
+        for watch in self.watches:
+            loop.remove_reader(watch.fileno())
+            watch.close()
+        self.watches.clear()
+
+    def on_ready(self, index: int) -> None:
+        """Answer what waits at a socket, unwatched meanwhile: the kernel would wake a watcher for each answer sent."""
+        watch = self.watches[index]
+        watch.unregister(self.sockets[index].fileno())
+        try:
+            self.on_readable(index)
+        finally:
+            watch.register(self.sockets[index].fileno(), select.EPOLLIN)
 
     def on_readable(self, index: int) -> None:
         """Answer what waits at a socket, and under load what came meanwhile: that saves turns of the loop."""

@@ -18,6 +18,8 @@ A directory lies at word `g`, `head` words into a block of the arena; the ref of
 
 import cython
 
+from shard import layout
+
 if cython.compiled:
     from cython.cimports.libc.string import memcpy
     from cython.cimports.shard.arena import Arena
@@ -34,7 +36,7 @@ SPREAD = cython.declare(u64, 0x9E37_79B9_7F4A_7C15)
 LINEAR = cython.declare(u64, 0xA800_0000)  # of spiral(), which is nearly 2^x - 1
 SQUARE = cython.declare(u64, 0x5800_0000)
 
-MOST = cython.declare(size, 63)  # peers of a block
+MOST = cython.declare(size, layout.MOST)
 JOIN = cython.declare(size, 40)  # two blocks with so few together become one
 DEEPEST = cython.declare(size, 24)
 

@@ -20,6 +20,7 @@ cdef class Peers:
     cdef unsigned int seeders
     cdef unsigned int leechers
     cdef unsigned short[::1] peer
+    cdef unsigned char[::1] endpoint
     cdef unsigned int kind
     cdef Py_ssize_t stride
     cdef unsigned int hash
@@ -31,14 +32,13 @@ cdef class Peers:
     cdef unsigned long long stored
     cdef unsigned long long expired
     cdef Py_ssize_t chained
-    cdef unsigned int touched
     cdef unsigned int resume_kind
     cdef unsigned int resume_key
 
     cdef unsigned int word32(self, Py_ssize_t at) noexcept nogil
     cdef void set32(self, Py_ssize_t at, unsigned int value) noexcept nogil
     cdef void walk(self, Py_ssize_t slot) noexcept nogil
-    cdef void take_peer(self, const unsigned char[::1] source, Py_ssize_t at, unsigned int kind) noexcept nogil
+    cdef void take_peer(self, unsigned int kind) noexcept nogil
     cdef unsigned int entries_of_source(self) noexcept nogil
     cdef void count_peer(self, unsigned int seeder, bint more) noexcept nogil
     cdef unsigned long long source(self) noexcept nogil
@@ -47,8 +47,6 @@ cdef class Peers:
     cdef bint find(self, unsigned int seeder) noexcept nogil
     cdef bint _find_among(self, unsigned int mask, unsigned int roles) noexcept nogil
     cdef Py_ssize_t meta_at(self, Py_ssize_t p, Py_ssize_t index, Py_ssize_t stride) noexcept nogil
-    cdef Py_ssize_t touch_group(self, Py_ssize_t g, const unsigned char[::1] source, Py_ssize_t at, unsigned int kind) noexcept nogil
-    cdef void touch_block(self, Py_ssize_t p) noexcept nogil
     cdef bint insert(self, Py_ssize_t slot, unsigned int seeder, unsigned int meta) noexcept nogil
     cdef Py_ssize_t _group_for(self, unsigned int seeder) noexcept nogil
     cdef bint _add_group(self, unsigned int seeder) noexcept nogil

@@ -21,6 +21,7 @@ comes near 2^14. Functions work on the swarm at hand (`walk`) and the peer at ha
 import cython
 
 from common import frames
+from shard import layout
 
 if cython.compiled:
     from cython.cimports.shard.arena import Arena
@@ -32,17 +33,16 @@ else:
 u32 = cython.typedef(cython.uint)
 u64 = cython.typedef(cython.ulonglong)
 size = cython.typedef(cython.Py_ssize_t)
-View = cython.typedef(cython.const[cython.uchar][::1])
 
-HEAD = cython.declare(size, 14)  # words in front of the first group
-MOST = cython.declare(size, 63)  # peers of a block
-KIND = cython.declare(u32, 0x0F)
-LEECHERS = cython.declare(u32, 0x10)  # of a group that has parted
-SEEDERS = cython.declare(u32, 0x20)
-ROLES = cython.declare(u32, 0x30)
+HEAD = cython.declare(size, layout.HEAD)
+MOST = cython.declare(size, layout.MOST)
+KIND = cython.declare(u32, layout.KIND)
+LEECHERS = cython.declare(u32, layout.LEECHERS)
+SEEDERS = cython.declare(u32, layout.SEEDERS)
+ROLES = cython.declare(u32, layout.ROLES)
 UNDER_WAY = cython.declare(u32, 0x80)  # in resume_kind
-SECONDS = cython.declare(u32, 0x3FFF)
-PARTIAL = cython.declare(u32, 0x8000)
+SECONDS = cython.declare(u32, layout.SECONDS)
+PARTIAL = cython.declare(u32, layout.PARTIAL)
 ROW = cython.declare(size, 1 << 15)  # counters of entries per source, two rows
 HIDDEN4 = cython.declare(u32, frames.HIDDEN4)
 PUBLIC6 = cython.declare(u32, frames.PUBLIC6)
@@ -67,6 +67,7 @@ class Peers:
         self.words = arena.words
         self.directories = Directories(arena, secret)
         self.peer = self.directories.peer
+        self.endpoint = memoryview(self.directories.peer).cast("B")  # the same bytes: 6 or 18 of an endpoint
         self.lifetime = lifetime
         self.secret = secret
         self.totals = memoryview(bytearray(8 * 12)).cast("Q")
@@ -86,7 +87,6 @@ class Peers:
         self.hit_seeder = False
         self.stored = 0
         self.expired = 0
-        self.touched = 0
         self.chained = 0
         self.resume_kind = 0
         self.resume_key = 0
@@ -134,16 +134,10 @@ class Peers:
         self.seeders = seeders
         self.leechers = leechers
 
-    def take_peer(self, source: View, at: size, kind: u32) -> cython.void:
-        """Take the peer in hand whose endpoint (6 or 18 bytes) lies at `at`; hidden ones are one an address."""
+    def take_peer(self, kind: u32) -> cython.void:
+        """Take the peer in hand whose endpoint was put into `endpoint`; hidden ones are one an address."""
         self.kind = kind
         self.stride = stride_of(kind)
-        i: size
-        word: u32
-        for i in range(self.stride):
-            # As the machine would load the two bytes from the arena: low byte first.
-            word = source[at + 2 * i + 1]
-            self.peer[i] = source[at + 2 * i] | (word << 8)
         if kind == HIDDEN4 or kind == HIDDEN6:
             self.peer[self.stride - 1] = 0
         self.hash = self.directories.hash_peer(self.stride)
@@ -250,28 +244,6 @@ class Peers:
     def meta_at(self, p: size, index: size, stride: size) -> size:
         """The word with a peer's time and bits."""
         return p + 2 + (self.words[p] & 0xFF) * stride + index
-
-    # Touching: loads that do not wait for each other, so that what is needed soon is in the cache
-
-    def touch_group(self, g: size, source: View, at: size, kind: u32) -> size:
-        """Touch where a group says in which block the peer at `at` lies; returns what `touch_block` takes."""
-        form: u32 = self.words[g + 2] >> 8
-        if form == 0:
-            return g + 3
-        self.take_peer(source, at, kind)
-        g += 6 + (2 * cython.cast(size, self.hash >> (33 - form)) if form > 1 else 0)
-        self.touched ^= self.words[g]
-        return -g
-
-    def touch_block(self, p: size) -> cython.void:
-        """Touch the lines of a block of peers; below 0: of the block that the directory's entry at -p names."""
-        end: size
-        if p < 0:
-            p = cython.cast(size, self.word32(-p)) * 4
-        end = p + 2 + 4 * (self.words[p] & 0xFF)
-        while p < end:
-            self.touched ^= self.words[p]
-            p += 32
 
     # Storing
 

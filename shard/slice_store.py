@@ -12,15 +12,18 @@ nothing in a record can make a leaf fail, and what is out of range is clamped.
 import cython
 
 from common import counters, frames
+from shard import layout
 from shard.arena import frames_in
 
 if cython.compiled:
     from cython.cimports.libc.string import memcpy
+    from cython.cimports.shard.ahead import Ahead
     from cython.cimports.shard.arena import Arena
     from cython.cimports.shard.listing import Listing
     from cython.cimports.shard.peers import Peers
     from cython.cimports.shard.tables import Tables
 else:
+    from shard.ahead import Ahead
     from shard.arena import Arena
     from shard.listing import Listing
     from shard.peers import Peers
@@ -80,14 +83,14 @@ EXPIRED = cython.declare(size, counters.EXPIRED)
 COMPLETIONS = cython.declare(size, counters.COMPLETIONS)
 SHARD_SCRAPES = cython.declare(size, counters.SHARD_SCRAPES)
 
-HEAD = cython.declare(size, 14)
-SECONDS = cython.declare(u32, 0x3FFF)
-COMPLETED = cython.declare(u32, 0x4000)
-PARTIAL = cython.declare(u32, 0x8000)
+HEAD = cython.declare(size, layout.HEAD)
+SECONDS = cython.declare(u32, layout.SECONDS)
+COMPLETED = cython.declare(u32, layout.COMPLETED)
+PARTIAL = cython.declare(u32, layout.PARTIAL)
 ALL64 = cython.declare(u64, 0xFFFF_FFFF_FFFF_FFFF)
 SPREAD = cython.declare(u64, 0x9E37_79B9_7F4A_7C15)
 KEEP_HOURS = cython.declare(u32, 24)  # that a swarm without peers keeps its count of completed
-TOUCHED = cython.declare(size, 16)  # records whose memory is touched ahead
+TOUCHED = cython.declare(size, layout.TOUCHED)
 LARGEST_REPLY = frames.REPLY + frames.MAX_WANT * 18
 FIXED = 8 * 12 + 4 * 2 * (1 << 15) + 4 * (1 << 15)  # bytes of counters, whatever the size
 
@@ -136,10 +139,11 @@ class SliceStore:
         # Frames of the arena that the processor's caches hold anyway; few, as between two batches the system
         # itself needs them for the datagrams.
         self.cached = 64
-        self.ahead = memoryview(bytearray(8 * 16)).cast("q")
+        self.ahead = Ahead(self.arena, self.tables, self.peers, self.listing)
         self.line = memoryview(bytearray(32)).cast("Q")
         self.line_bytes = memoryview(self.line).cast("B")
         self.full = False
+        self._let_go()
 
     # Doors
 
@@ -160,11 +164,17 @@ class SliceStore:
             raise ValueError("a frame's length is not that of its records")
         if len(out) < HEADER + count * LARGEST_REPLY:
             raise ValueError("no room for the replies")
+        self.frame = frame
+        self.out = out
+        self.listing.out = out
         self.listing.stir(entropy)
         for i in range(count):
-            if i % TOUCHED == 0 and self.arena.taken > self.cached:
-                self._touch(frame, HEADER + i * RECORD, count - i if count - i < TOUCHED else TOUCHED)
-            end = self._answer(frame, HEADER + i * RECORD, out, to, now)
+            self.listing.turn = i % TOUCHED
+            if i % TOUCHED == 0:
+                self.listing.deal()
+                if self.arena.taken > self.cached:
+                    self._look_ahead(HEADER + i * RECORD, count - i if count - i < TOUCHED else TOUCHED)
+            end = self._answer(HEADER + i * RECORD, to, now)
             if end > to:
                 replies += 1
             to = end
@@ -173,7 +183,14 @@ class SliceStore:
         put_u32(out, AT_COUNT, replies)
         for i in range(AT_NUMBER, HEADER):
             out[i] = frame[i]
+        self._let_go()
         return to
+
+    def _let_go(self) -> cython.void:
+        """Hold no buffer of the caller's any longer."""
+        self.frame = self.cursor
+        self.out = self.cursor
+        self.listing.out = self.cursor
 
     def sweep(self, now: u32, budget: size) -> int:
         """Remove expired peers, going on where the last call ended, for about `budget` steps; returns the steps.
@@ -218,7 +235,10 @@ class SliceStore:
         """
         if slice_id >= self.slices or len(cursor) != CURSOR or len(out) < 2 * LARGEST_SECTION:
             raise ValueError("no such slice, or a buffer too short")
-        return self._dump(slice_id, cursor, out, now)
+        self.listing.out = out
+        length: size = self._dump(slice_id, cursor, now)
+        self._let_go()
+        return length
 
     def load(self, slice_id: u32, chunk: View, now: u32) -> int:
         """Merge a chunk into a slice; returns how many peers were new, younger or turned seeder.
@@ -274,42 +294,65 @@ class SliceStore:
 
     # Answering
 
-    def _touch(self, frame: View, at: size, many: size) -> cython.void:
-        """Touch what the next records will need, each step for all of them: so their cache misses overlap."""
+    def _look_ahead(self, at: size, many: size) -> cython.void:
+        """Ask for what the next records will need, each step for all of them: see ahead.py."""
         start: size = at
         k: size
         kind: u32
         for k in range(many):
-            self.ahead[k] = self.tables.touch_home(self._slice_of(frame, at), read_u16(frame, at + AT_HASH + 4))
+            self.ahead.home(k, self._slice_of(at), read_u16(self.frame, at + AT_HASH + 4))
             at += RECORD
         at = start
         for k in range(many):
-            if self.ahead[k] != 0:
-                self.ahead[k] = self.tables.touch_swarm(self.ahead[k], read_u16(frame, at + AT_HASH + 4))
+            self.ahead.swarm(k, read_u16(self.frame, at + AT_HASH + 4))
             at += RECORD
         at = start
         for k in range(many):
-            if self.ahead[k] != 0:
-                kind = kind_of(frame, at + AT_ADDRESS, frame[at + AT_EVENT])
-                self.ahead[k] = self.peers.touch_group(self.ahead[k], frame, endpoint_of(at, kind), kind)
+            kind = kind_of(self.frame, at + AT_ADDRESS, self.frame[at + AT_EVENT])
+            self._take_endpoint(at, kind)
+            self.peers.take_peer(kind)
+            self.ahead.hash[k] = self.peers.hash
+            self.ahead.group(k, kind, self.frame[at + AT_EVENT] & FLAG_SEEDER)
             at += RECORD
+        self._ask_blocks(many)
+        at = start
         for k in range(many):
-            if self.ahead[k] != 0:
-                self.peers.touch_block(self.ahead[k])
+            kind = kind_of(self.frame, at + AT_ADDRESS, self.frame[at + AT_EVENT])
+            self.ahead.group(k, kind, self.frame[at + AT_EVENT] & FLAG_SEEDER)  # seeders and leechers lie apart
+            at += RECORD
+        self._ask_blocks(many)
 
-    def _slice_of(self, frame: View, at: size) -> size:
-        return read_u16(frame, at + AT_HASH) & (self.slices - 1)
+    def _ask_blocks(self, many: size) -> cython.void:
+        k: size
+        for k in range(many):
+            self.ahead.heads(k)
+        for k in range(many):
+            self.ahead.blocks(k)
 
-    def _answer(self, frame: View, at: size, out: u8[::1], to: size, now: u32) -> size:
+    def _take_endpoint(self, at: size, kind: u32) -> cython.void:
+        copy(
+            self.peers.endpoint,
+            0,
+            self.frame,
+            at + AT_ADDRESS + (12 if kind < PUBLIC6 else 0),
+            6 if kind < PUBLIC6 else 18,
+        )
+
+    def _slice_of(self, at: size) -> size:
+        return read_u16(self.frame, at + AT_HASH) & (self.slices - 1)
+
+    def _answer(self, at: size, to: size, now: u32) -> size:
         """Apply one record; returns where the next reply goes."""
-        flags: u32 = frame[at + AT_EVENT]
+        flags: u32 = self.frame[at + AT_EVENT]
         event: u32 = flags & EVENT_MASK
-        s: size = self._slice_of(frame, at)
-        tag: u32 = read_u16(frame, at + AT_HASH + 4)
-        slot: size = self.tables.find(s, tag, frame, at + AT_INFO_HASH)
-        kind: u32 = kind_of(frame, at + AT_ADDRESS, flags)
+        s: size = self._slice_of(at)
+        tag: u32 = read_u16(self.frame, at + AT_HASH + 4)
+        slot: size
+        kind: u32 = kind_of(self.frame, at + AT_ADDRESS, flags)
         seeder: u32 = flags & FLAG_SEEDER
         status: u32 = 0
+        copy(self.tables.key, 0, self.frame, at + AT_INFO_HASH, 20)
+        slot = self.tables.find(s, tag)
         if slot != 0:
             self.peers.walk(slot)
         else:
@@ -321,8 +364,9 @@ class SliceStore:
             self.counts[SHARD_SCRAPES] += 1
             if flags & FLAG_NO_REPLY:
                 return to
-            return self._scraped(frame, at, out, to)
-        self.peers.take_peer(frame, endpoint_of(at, kind), kind)
+            return self._scraped(at, to)
+        self._take_endpoint(at, kind)
+        self.peers.take_peer(kind)
         if event == EVENT_STOPPED:
             self.counts[STOPPED] += 1
             if slot != 0 and self.peers.find(seeder):
@@ -331,10 +375,10 @@ class SliceStore:
             self.counts[REFRESHED] += 1
             status = self._refresh(slot, seeder, event, now)
         else:
-            status = self._store(s, slot, tag, frame, at, seeder, event, now)
+            status = self._store(s, slot, tag, at, seeder, event, now)
         if flags & FLAG_NO_REPLY:
             return to
-        return self._listed(frame, at, out, to, kind, status)
+        return self._listed(at, to, kind, status)
 
     def _refresh(self, slot: size, seeder: u32, event: u32, now: u32) -> u32:
         """A known peer announced again: its time, role and bits; returns the reply's status."""
@@ -368,9 +412,9 @@ class SliceStore:
         if count < 0x7FFF_FFFF:
             self.set32(at, count + 1)
 
-    def _store(self, s: size, slot: size, tag: u32, frame: View, at: size, seeder: u32, event: u32, now: u32) -> u32:
+    def _store(self, s: size, slot: size, tag: u32, at: size, seeder: u32, event: u32, now: u32) -> u32:
         """Store a peer that is not known, if limits and memory allow; returns the reply's status."""
-        exempt: u32 = frame[at + AT_EVENT] & FLAG_EXEMPT
+        exempt: u32 = self.frame[at + AT_EVENT] & FLAG_EXEMPT
         meta: u32 = now & SECONDS
         was_empty: cython.bint
         if self.peers.entries_of_source() >= self.entry_limit and exempt == 0:
@@ -380,7 +424,7 @@ class SliceStore:
             if not self._may_make_swarm(now) and exempt == 0:
                 self.counts[SWARM_LIMIT] += 1
                 return STATUS_NOT_STORED
-            slot = self.tables.make_swarm(s, tag, frame, at + AT_INFO_HASH)
+            slot = self.tables.make_swarm(s, tag)
             if slot == 0:
                 self.counts[MEMORY] += 1
                 return STATUS_NOT_STORED
@@ -440,7 +484,7 @@ class SliceStore:
 
     # Replies
 
-    def _scraped(self, frame: View, at: size, out: u8[::1], to: size) -> size:
+    def _scraped(self, at: size, to: size) -> size:
         """The reply to a scrape of the swarm at hand, if there is one."""
         head: size
         completed: u32 = 0
@@ -454,15 +498,15 @@ class SliceStore:
         self.line[1] = cython.cast(u64, partial) | (cython.cast(u64, completed) << 32)
         self.line[2] = turn32(self.peers.seeders) | (turn32(completed) << 32)
         self.line[3] = turn32(self.peers.leechers)
-        self._write_line(frame, at, out, to)
+        self._write_line(at, to)
         return to + REPLY
 
-    def _listed(self, frame: View, at: size, out: u8[::1], to: size, kind: u32, status: u32) -> size:
+    def _listed(self, at: size, to: size, kind: u32, status: u32) -> size:
         """The reply to an announce: counts and peers of the swarm at hand."""
-        flags: u32 = frame[at + AT_EVENT]
-        want: size = frame[at + AT_WANT]
+        flags: u32 = self.frame[at + AT_EVENT]
+        want: size = self.frame[at + AT_WANT]
         family: u32 = PUBLIC6 if kind >= PUBLIC6 else 0
-        local: cython.bint = is_local(frame, at + AT_ADDRESS, family)
+        local: cython.bint = is_local(self.frame, at + AT_ADDRESS, family)
         tenth: u32 = self.interval // 10
         own: size = 0
         other: size = 0
@@ -475,11 +519,11 @@ class SliceStore:
         if self.peers.groups > 0:
             completed = self.word32(self.peers.at[0] - HEAD + 10)
             if want > 0:
-                own = self._list_family(family, local, flags & FLAG_SEEDER, want, out, end)
+                own = self._list_family(family, local, flags & FLAG_SEEDER, want, end)
                 end += own * (6 if family == 0 else 18)
                 if flags & FLAG_BOTH_FAMILIES and own < want:
                     family = PUBLIC6 - family
-                    other = self._list_family(family, local, flags & FLAG_SEEDER, want - own, out, end)
+                    other = self._list_family(family, local, flags & FLAG_SEEDER, want - own, end)
                     end += other * (6 if family == 0 else 18)
         self.line[0] = cython.cast(u64, end - to) | (cython.cast(u64, status) << 32) | (cython.cast(u64, own) << 48)
         if kind >= PUBLIC6:
@@ -488,23 +532,23 @@ class SliceStore:
         tenth = self.interval - tenth + cython.cast(u32, self.listing.draw(2 * tenth + 1))
         self.line[2] = turn32(tenth) | (turn32(self.peers.leechers) << 32)
         self.line[3] = turn32(self.peers.seeders)
-        self._write_line(frame, at, out, to)
+        self._write_line(at, to)
         return end
 
-    def _write_line(self, frame: View, at: size, out: u8[::1], to: size) -> cython.void:
+    def _write_line(self, at: size, to: size) -> cython.void:
         """The fixed part of a reply: 16 bytes of `line`, the ticket of the record at `at`, 12 bytes of `line`."""
-        copy(out, to, self.line_bytes, 0, 16)
-        copy(out, to + 16, frame, at, 48)
-        copy(out, to + 64, self.line_bytes, 16, 12)
+        copy(self.out, to, self.line_bytes, 0, 16)
+        copy(self.out, to + 16, self.frame, at, 48)
+        copy(self.out, to + 64, self.line_bytes, 16, 12)
 
-    def _list_family(self, family: u32, local: cython.bint, seeder: u32, want: size, out: u8[::1], to: size) -> size:
+    def _list_family(self, family: u32, local: cython.bint, seeder: u32, want: size, to: size) -> size:
         """Endpoints of one family; an asker in a local range gets such peers first."""
         many: size = 0
         if local:
-            many = self.listing.list_peers(family + LOCAL, seeder, want, out, to)
+            many = self.listing.list_peers(family + LOCAL, seeder, want, to)
         if many < want:
             to += many * (6 if family == 0 else 18)
-            many += self.listing.list_peers(family, seeder, want - many, out, to)
+            many += self.listing.list_peers(family, seeder, want - many, to)
         return many
 
     # Cursors
@@ -523,7 +567,8 @@ class SliceStore:
     def _resume(self, cursor: u8[::1], slot: size) -> cython.void:
         """Set the peers' resume point from a cursor if it names the swarm at a slot, otherwise to its start."""
         self.peers.resume_kind = 0
-        if cursor[23] == 1 and self.tables.compare(cython.cast(size, self.word32(slot)) * 8, cursor, 0) == 0:
+        copy(self.tables.key, 0, cursor, 0, 20)
+        if cursor[23] == 1 and self.tables.compare(cython.cast(size, self.word32(slot)) * 8) == 0:
             self.peers.resume_kind = cursor[22]
             self.peers.resume_key = read_u32(cursor, 24)
 
@@ -563,17 +608,17 @@ class SliceStore:
 
     # Dump and load
 
-    def _dump(self, s: size, cursor: u8[::1], out: u8[::1], now: u32) -> size:
+    def _dump(self, s: size, cursor: u8[::1], now: u32) -> size:
         slot: size = self.tables.seek(s, cursor)
         to: size = 0
         if slot != 0 and cursor[23] != 2:
             while slot < self.tables.end_of(s):
-                if to + LARGEST_SECTION > len(out):
+                if to + LARGEST_SECTION > len(self.listing.out):
                     self.peers.resume_kind = 0
                     self._note(cursor, slot)
                     return to
                 self._resume(cursor, slot)
-                to = self.listing.dump(slot, self.words[slot + 2], now, out, to)
+                to = self.listing.dump(slot, self.words[slot + 2], now, to)
                 if self.peers.resume_kind != 0:
                     self._note(cursor, slot)
                     return to
@@ -596,9 +641,10 @@ class SliceStore:
             if many == 0 and kind > KEEP_HOURS:
                 at += SECTION
                 continue
-            slot = self.tables.find(s, read_u16(chunk, at + 20), chunk, at)
+            copy(self.tables.key, 0, chunk, at, 20)
+            slot = self.tables.find(s, read_u16(chunk, at + 20))
             if slot == 0:
-                slot = self.tables.make_swarm(s, read_u16(chunk, at + 20), chunk, at)
+                slot = self.tables.make_swarm(s, read_u16(chunk, at + 20))
             if slot == 0:
                 self.full = True
             else:
@@ -642,7 +688,8 @@ class SliceStore:
         known: u32
         known_age: u32
         was_empty: cython.bint = self.peers.seeders + self.peers.leechers == 0
-        self.peers.take_peer(chunk, at, kind)
+        copy(self.peers.endpoint, 0, chunk, at, 6 if kind < PUBLIC6 else 18)
+        self.peers.take_peer(kind)
         if bits & PEER_COMPLETED:
             meta |= COMPLETED
         if not self.peers.find(seeder):
@@ -765,12 +812,3 @@ def kind_of(frame: View, at: size, flags: u32) -> u32:
     if frame[at + 16] == 0 and frame[at + 17] < 2:
         return family + HIDDEN
     return family + LOCAL if is_local(frame, at, family) else family
-
-
-@cython.cfunc
-@cython.inline
-@cython.nogil
-@cython.exceptval(check=False)
-def endpoint_of(at: size, kind: u32) -> size:
-    """Where the endpoint of the record at `at` lies, 6 or 18 bytes."""
-    return at + AT_ADDRESS + (12 if kind < PUBLIC6 else 0)

@@ -4,6 +4,9 @@ cimport cython
 from shard.arena cimport Arena
 
 
+cdef Py_ssize_t homes_of(Py_ssize_t granules) noexcept nogil
+
+
 @cython.final
 cdef class Tables:
     cdef Arena arena
@@ -13,16 +16,14 @@ cdef class Tables:
     cdef unsigned int[::1] room
     cdef unsigned int[::1] filled
     cdef unsigned long long swarms
+    cdef unsigned char[::1] key
     cdef Py_ssize_t place
-    cdef unsigned int touched
 
     cdef unsigned int word32(self, Py_ssize_t at) noexcept nogil
     cdef void set32(self, Py_ssize_t at, unsigned int value) noexcept nogil
-    cdef Py_ssize_t find(self, Py_ssize_t s, unsigned int tag, const unsigned char[::1] source, Py_ssize_t at) noexcept nogil
-    cdef Py_ssize_t touch_home(self, Py_ssize_t s, unsigned int tag) noexcept nogil
-    cdef Py_ssize_t touch_swarm(self, Py_ssize_t slot, unsigned int tag) noexcept nogil
-    cdef int compare(self, Py_ssize_t swarm, const unsigned char[::1] source, Py_ssize_t at) noexcept nogil
-    cdef Py_ssize_t make_swarm(self, Py_ssize_t s, unsigned int tag, const unsigned char[::1] source, Py_ssize_t at) noexcept nogil
+    cdef Py_ssize_t find(self, Py_ssize_t s, unsigned int tag) noexcept nogil
+    cdef int compare(self, Py_ssize_t swarm) noexcept nogil
+    cdef Py_ssize_t make_swarm(self, Py_ssize_t s, unsigned int tag) noexcept nogil
     cdef void remove(self, Py_ssize_t s, Py_ssize_t slot) noexcept nogil
     cdef Py_ssize_t end_of(self, Py_ssize_t s) noexcept nogil
     cdef bint _shift(self, Py_ssize_t s) noexcept nogil

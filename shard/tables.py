@@ -9,6 +9,8 @@ info-hash in that order, skips no swarm while its table grows under it.
 
 import cython
 
+from shard import layout
+
 if cython.compiled:
     from cython.cimports.libc.string import memcmp, memcpy
     from cython.cimports.shard.arena import Arena
@@ -20,13 +22,9 @@ u32 = cython.typedef(cython.uint)
 size = cython.typedef(cython.Py_ssize_t)
 View = cython.typedef(cython.const[cython.uchar][::1])
 
-HEAD = cython.declare(size, 14)  # words in front of a swarm's first group
+HEAD = cython.declare(size, layout.HEAD)
 
 
-@cython.cfunc
-@cython.inline
-@cython.nogil
-@cython.exceptval(check=False)
 def homes_of(granules: size) -> size:
     """Homes of a table of so many granules: its slots but for those at the end that take what runs over."""
     slots: size = granules * 4 // 3
@@ -82,7 +80,7 @@ class Tables:
         self.filled = memoryview(bytearray(4 * slices)).cast("I")
         self.swarms = 0
         self.place = 0
-        self.touched = 0
+        self.key = memoryview(bytearray(20))
 
     def word32(self, at: size) -> u32:
         high: u32 = self.words[at + 1]
@@ -92,8 +90,8 @@ class Tables:
         self.words[at] = value & 0xFFFF
         self.words[at + 1] = value >> 16
 
-    def find(self, s: size, tag: u32, source: View, at: size) -> size:
-        """The word of a swarm's slot, or 0; then `place` is where it would go."""
+    def find(self, s: size, tag: u32) -> size:
+        """The word of the slot of the swarm `key`, or 0; then `place` is where it would go."""
         slot: size
         ref: u32
         found: cython.int
@@ -106,7 +104,7 @@ class Tables:
             if ref == 0 or self.words[slot + 2] > tag:
                 break
             if self.words[slot + 2] == tag:
-                found = self.compare(cython.cast(size, ref) * 8, source, at)
+                found = self.compare(cython.cast(size, ref) * 8)
                 if found == 0:
                     return slot
                 if found > 0:
@@ -115,55 +113,37 @@ class Tables:
         self.place = slot
         return 0
 
-    def touch_home(self, s: size, tag: u32) -> size:
-        """Touch the home of a tag, so that it is in the cache soon; returns its slot, or 0."""
-        slot: size = cython.cast(size, self.table[s]) * 4
-        if slot != 0:
-            slot += 3 * ((cython.cast(size, tag) * homes_of(self.room[s])) >> 16)
-            self.touched ^= self.words[slot]
-        return slot
-
-    def touch_swarm(self, slot: size, tag: u32) -> size:
-        """Touch the first swarm with this tag from a slot on; returns the word of its first group, or 0."""
-        while self.word32(slot) != 0 and self.words[slot + 2] < tag:
-            slot += 3
-        if self.words[slot + 2] != tag:
-            return 0
-        slot = cython.cast(size, self.word32(slot)) * 4
-        self.touched ^= self.words[slot] ^ self.words[slot + HEAD + 4]
-        return slot + HEAD
-
-    def compare(self, swarm: size, source: View, at: size) -> cython.int:
-        """A stored info-hash against one of 20 bytes elsewhere: below, equal or above 0."""
+    def compare(self, swarm: size) -> cython.int:
+        """A stored info-hash against `key`: below, equal or above 0."""
         i: size
-        if swarm < 0 or swarm + 20 > len(self.raw) or at < 0 or at + 20 > len(source):
+        if swarm < 0 or swarm + 20 > len(self.raw) or len(self.key) < 20:
             return 0
         if cython.compiled:
-            return memcmp(cython.address(self.raw[swarm]), cython.address(source[at]), 20)
+            return memcmp(cython.address(self.raw[swarm]), cython.address(self.key[0]), 20)
         else:
             for i in range(20):
-                if self.raw[swarm + i] != source[at + i]:
-                    return cython.cast(cython.int, self.raw[swarm + i]) - source[at + i]
+                if self.raw[swarm + i] != self.key[i]:
+                    return cython.cast(cython.int, self.raw[swarm + i]) - self.key[i]
             return 0
 
-    def make_swarm(self, s: size, tag: u32, source: View, at: size) -> size:
-        """A swarm without peers, in the table; the word of its slot, or 0 if memory ran out."""
+    def make_swarm(self, s: size, tag: u32) -> size:
+        """The swarm `key`, without peers, in the table; the word of its slot, or 0 if memory ran out."""
         ref: u32
         head: size
         granules: size = (HEAD + 5 + 1 * 4 + 3) // 4  # the head block of one IPv4 peer
         if cython.cast(size, self.filled[s]) * 5 >= homes_of(self.room[s]) * 4 and not self._enlarge(s):
             return 0
-        self.find(s, tag, source, at)
+        self.find(s, tag)
         while not self._shift(s):
             if not self._enlarge(s):
                 return 0
-            self.find(s, tag, source, at)
+            self.find(s, tag)
         ref = self.arena.take(granules)
         if ref == 0:
             self._unshift(s, self.place)
             return 0
         head = cython.cast(size, ref) * 4
-        copy(self.raw, 2 * head, source, at, 20)
+        copy(self.raw, 2 * head, self.key, 0, 20)
         self.set32(head + 10, 0)
         self.set32(head + 12, 0)
         self.set32(head + HEAD, 0)
@@ -285,7 +265,8 @@ class Tables:
             return 0
         slot = cython.cast(size, self.table[s]) * 4
         if cursor[23] != 0:
-            slot = self.find(s, read_u16(cursor, 20), cursor, 0)
+            copy(self.key, 0, cursor, 0, 20)
+            slot = self.find(s, read_u16(cursor, 20))
             if slot == 0:
                 slot = self.place
         return self.next_slot(slot, end)

@@ -13,7 +13,7 @@ MAY_IMPORT = {
     "cluster": {"cluster", "gateway", "shard", "common"},
 }
 OURS = set(MAY_IMPORT) | {"loadtests", "tests", "tools", "trackers"}
-NUMBERS = {"common.counters", "common.frames"}  # plain numbers, no code
+NUMBERS = {"common.counters", "common.frames", "shard.layout"}  # plain numbers, no code
 KERNELS = {
     "gateway.udp_codec": NUMBERS,
     "shard.arena": NUMBERS,
@@ -21,7 +21,9 @@ KERNELS = {
     "shard.peers": NUMBERS | {"shard.arena", "shard.directories"},
     "shard.listing": NUMBERS | {"shard.directories", "shard.peers"},
     "shard.tables": NUMBERS | {"shard.arena"},
-    "shard.slice_store": NUMBERS | {"shard.arena", "shard.peers", "shard.listing", "shard.tables"},
+    "shard.ahead": NUMBERS
+    | {"shard.arena", "shard.directories", "shard.listing", "shard.peers", "shard.prefetch", "shard.tables"},
+    "shard.slice_store": NUMBERS | {"shard.ahead", "shard.arena", "shard.peers", "shard.listing", "shard.tables"},
 }
 C_LIBRARY = {"cython", "libc.string"}
 
