@@ -152,7 +152,7 @@ async def serve(wanted: Config, sockets: list[socket.socket], parent_pipe: int) 
     loop.add_reader(parent_pipe, done.set)
     await tracker.start()
     with contextlib.suppress(OSError):  # nobody may read it: no reason not to serve
-        for url in announce_urls(sockets):
+        for url in announce_urls(sockets[: len(wanted.gateways[0].listen)]):
             print(f"announce URL: {url}", flush=True)
     await done.wait()
     loop.remove_reader(parent_pipe)

@@ -5,8 +5,9 @@ import socket
 from ipaddress import IPv6Address
 
 import msgspec
+from psutil import net_if_addrs
 
-from common.batch_io import prepare
+from common.batch_io import is_fixed, prepare
 from common.config import Config
 from common.units import format_size
 from common.values import Endpoint
@@ -15,6 +16,7 @@ log = logging.getLogger("shoal.listening")
 
 RECEIVE_BUFFER = 8 << 20  # bytes: what arrives while the loop is elsewhere, or a worker is started again
 SEND_BUFFER = 8 << 20  # bytes: the answers of a batch, which are given to the system at once
+MOST_ADDRESSES = 16  # of a family that have a socket of their own
 SO_SNDBUFFORCE, SO_RCVBUFFORCE = 32, 33  # of asm-generic/socket.h: root may exceed net.core.wmem_max and rmem_max
 
 
@@ -23,7 +25,7 @@ class ListenError(Exception):
 
 
 def open_sockets(config: Config) -> list[socket.socket]:
-    """UDP sockets in the order of the first gateway's `listen`. Raises ListenError."""
+    """UDP sockets in the order of the first gateway's `listen`, then those of `open_fixed`. Raises ListenError."""
     sockets: list[socket.socket] = []
     for index, endpoint in enumerate(config.gateways[0].listen):
         try:
@@ -34,7 +36,50 @@ def open_sockets(config: Config) -> list[socket.socket]:
             where = f"gateways[0].listen[{index}]"
             raise ListenError(f"{where}: cannot listen on {endpoint} (UDP): {error.strerror or error}") from None
     report_buffer(sockets[0])
-    return sockets
+    return sockets + open_fixed(sockets)
+
+
+def open_fixed(sockets: list[socket.socket]) -> list[socket.socket]:
+    """For those that listen on all addresses a socket of its own for each address that the machine has now.
+
+    Their answers need not be told where to come from, which costs 4 % of an announce; the kernel prefers them.
+    What is sent to an address that the machine gets later comes to those that listen on all.
+    """
+    opened: list[socket.socket] = []
+    for sock in sockets:
+        if is_fixed(sock):
+            continue
+        port = sock.getsockname()[1]
+        # Set after it was bound: nobody else could take the port, and once all are open nobody can again.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        mine = [open_beside(sock.family, address, port) for address in own_addresses(sock.family)]
+        opened += [extra for extra in mine if extra is not None]
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 0)
+    for extra in opened:
+        extra.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 0)
+    return opened
+
+
+def own_addresses(family: socket.AddressFamily) -> list[str]:
+    """Addresses of this machine, but for link-local ones, which need a zone."""
+    mine = [item.address for items in net_if_addrs().values() for item in items if item.family == family]
+    return [address for address in dict.fromkeys(mine) if "%" not in address][:MOST_ADDRESSES]
+
+
+def open_beside(family: socket.AddressFamily, address: str, port: int) -> socket.socket | None:
+    """A socket bound to one address beside one that is bound to all; None if it cannot be had."""
+    sock = socket.socket(family, socket.SOCK_DGRAM)
+    try:
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        enlarge_buffers(sock)
+        sock.bind((address, port))
+        sock.setblocking(False)
+    except OSError:  # taken, or not ready yet: the other socket hears what comes there
+        sock.close()
+        return None
+    return sock
 
 
 def open_udp(endpoint: Endpoint) -> socket.socket:

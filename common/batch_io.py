@@ -17,6 +17,8 @@ import mmap
 import socket
 import struct
 import sys
+from array import array
+from collections.abc import Sequence
 
 DEPTH = 1024
 STRIDE = 2112  # bytes from one received datagram to the next; of each at most 2,048 are kept
@@ -57,9 +59,17 @@ def address_of(view: memoryview) -> int:
     return ctypes.addressof(ctypes.c_char.from_buffer(view))
 
 
+def is_fixed(sock: socket.socket) -> bool:
+    """Whether a socket is bound to one address: then all its answers come from there, and nobody need ask or say."""
+    host, port = sock.getsockname()[:2]
+    return port != 0 and host not in ("0.0.0.0", "::")
+
+
 def prepare(sock: socket.socket) -> None:
-    """Let a socket tell the local address of each datagram, and never wait."""
-    if sock.family == socket.AF_INET6:
+    """Let a socket tell the local address of each datagram, unless it has but one, and never wait."""
+    if is_fixed(sock):
+        pass
+    elif sock.family == socket.AF_INET6:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
     else:
         sock.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
@@ -77,35 +87,51 @@ class Arrays:
         self.data = allocate(count * stride, huge=count * stride).cast("Q")
         self.headers_address = address_of(self.headers)
         self.data_address = address_of(self.data)
-        iovecs, names, controls = (address_of(view) for view in (self.iovecs, self.names, self.controls))
-        for i in range(count):
-            self.headers[8 * i] = names + 32 * i
-            self.headers[8 * i + 2] = iovecs + 16 * i
-            self.headers[8 * i + 3] = 1
-            self.headers[8 * i + 4] = controls + 48 * i
-            self.iovecs[2 * i] = self.data_address + stride * i
-            self.iovecs[2 * i + 1] = room
+        self.stride = stride
+        self.room = room
 
-    def set_family(self, first: int, count: int, ipv6: bool) -> None:
-        """Prepare a run of headers for a family: lengths of names and controls, and the controls' heads."""
+    def fill(self, first: int, count: int, ipv6: bool, fixed: bool) -> None:
+        """Fill in a run of headers for a family, and the controls' heads.
+
+        The controls of a socket that is bound to one address are left out.
+        """
         level, kind = (socket.IPPROTO_IPV6, socket.IPV6_PKTINFO) if ipv6 else (socket.IPPROTO_IP, IP_PKTINFO)
-        for i in range(first, first + count):
-            self.headers[8 * i + 1] = 28 if ipv6 else 16
-            self.headers[8 * i + 5] = 40 if ipv6 else 32
-            self.controls[6 * i] = 36 if ipv6 else 28
-            self.controls[6 * i + 1] = level | (kind << 32)
+        iovecs, names, controls = (address_of(view) for view in (self.iovecs, self.names, self.controls))
+        for column, begin, step in (
+            (0, names, 32),
+            (1, 28 if ipv6 else 16, 0),
+            (2, iovecs, 16),
+            (3, 1, 0),
+            (4, controls, 48),
+            (5, 0 if fixed else 40 if ipv6 else 32, 0),
+        ):
+            fill_column(self.headers[8 * first + column : 8 * (first + count) : 8], begin + step * first, step)
+        fill_column(
+            self.iovecs[2 * first : 2 * (first + count) : 2], self.data_address + self.stride * first, self.stride
+        )
+        fill_column(self.iovecs[2 * first + 1 : 2 * (first + count) : 2], self.room, 0)
+        fill_column(self.controls[6 * first : 6 * (first + count) : 6], 36 if ipv6 else 28, 0)
+        fill_column(self.controls[6 * first + 1 : 6 * (first + count) : 6], level | (kind << 32), 0)
+
+
+def fill_column(column: memoryview, begin: int, step: int) -> None:
+    """Words that rise by `step`."""
+    many = len(column)
+    column[:] = memoryview(array("Q", range(begin, begin + step * many, step) if step else [begin] * many))
 
 
 class Batch:
-    """Arrays for `sockets` listening sockets: received[i] holds `depth` datagrams, sent[i] twice as many.
+    """Arrays for listening sockets of these families: received[i] holds `depth` datagrams, sent[i] twice as many.
 
-    `single` makes it use one system call a datagram.
+    `fixed`: which of them are bound to one address, none if empty. `single`: one system call a datagram.
     """
 
     allocate = staticmethod(allocate)
     address_of = staticmethod(address_of)
 
-    def __init__(self, families: list[socket.AddressFamily], depth: int = DEPTH, single: bool = False) -> None:
+    def __init__(
+        self, families: list[socket.AddressFamily], depth: int = DEPTH, single: bool = False, fixed: Sequence[bool] = ()
+    ) -> None:
         if sys.byteorder != "little":
             raise OSError("this machine is not little-endian")
         self.sockets = len(families)
@@ -114,9 +140,10 @@ class Batch:
         self.single = single or _recvmmsg is None or _sendmmsg is None
         self.received = Arrays(self.sockets * depth, STRIDE, LONGEST)
         self.sent = Arrays(2 * self.sockets * depth, DIRECT, 0)
-        for i, family in enumerate(families):
-            self.received.set_family(i * depth, depth, family == socket.AF_INET6)
-            self.sent.set_family(2 * i * depth, 2 * depth, family == socket.AF_INET6)
+        self.fixed = tuple(fixed) or (False,) * len(families)
+        for i in range(self.sockets):
+            self.received.fill(i * depth, depth, self.ipv6[i] != 0, self.fixed[i])
+            self.sent.fill(2 * i * depth, 2 * depth, self.ipv6[i] != 0, self.fixed[i])
 
     def receive(self, index: int, sock: socket.socket) -> int:
         """Take what waits at socket `index`, at most `depth` datagrams; returns how many."""
@@ -172,7 +199,7 @@ class Batch:
             head = self.sent.controls[6 * at + 1]
             control = (head & 0xFFFF_FFFF, head >> 32, local[: 20 if sock.family == socket.AF_INET6 else 12])
             try:
-                sock.sendmsg([data], [control], 0, _unpack_name(sock.family, name))
+                sock.sendmsg([data], [] if self.fixed[index] else [control], 0, _unpack_name(sock.family, name))
             except OSError:
                 lost += 1
         return lost

@@ -8,7 +8,7 @@ from time import time
 from typing import TYPE_CHECKING
 
 from common import keys, metrics
-from common.batch_io import Batch, prepare
+from common.batch_io import Batch, is_fixed, prepare
 from gateway.router import Link, Router
 from gateway.udp_codec import UdpCodec
 from gateway.udp_server import UdpServer
@@ -48,7 +48,7 @@ class GatewayService:
         self.secret = secrets.randbits(64)
         for sock in sockets:
             prepare(sock)
-        batch = Batch([sock.family for sock in sockets])
+        batch = Batch([sock.family for sock in sockets], fixed=[is_fixed(sock) for sock in sockets])
         self.codec = self._make_codec(batch, links)
         self.router = Router(self.codec)
         self.router.links = list(connect(self.router))

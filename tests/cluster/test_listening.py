@@ -32,7 +32,40 @@ def test_both_families_may_have_the_same_port(opened):
     opened += listening.open_sockets(listen_on("0.0.0.0:0"))
     port = opened[0].getsockname()[1]
     opened.append(listening.open_udp(Endpoint(f"[::]:{port}")))
-    assert opened[1].getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY) == 1
+    assert opened[-1].getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY) == 1
+
+
+def test_who_listens_on_all_addresses_has_a_socket_for_each(opened):
+    opened += listening.open_sockets(listen_on("0.0.0.0:0", "[::]:0"))
+    ports = [sock.getsockname()[1] for sock in opened[:2]]
+    beside = [sock.getsockname()[:2] for sock in opened[2:]]
+    assert ("127.0.0.1", ports[0]) in beside
+    assert ("::1", ports[1]) in beside
+    assert len(set(beside)) == len(beside)
+    assert not any(sock.getblocking() for sock in opened)
+    for sock in opened:
+        sock.settimeout(5)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.sendto(b"known", ("127.0.0.1", ports[0]))
+        client.sendto(b"another", ("127.0.0.9", ports[0]))
+    place = beside.index(("127.0.0.1", ports[0]))
+    assert opened[2 + place].recv(100) == b"known"
+    assert opened[0].recv(100) == b"another"
+
+
+def test_nobody_can_listen_beside(opened):
+    opened += listening.open_sockets(listen_on("0.0.0.0:0"))
+    for address in ("0.0.0.0", "127.0.0.1", "127.0.0.9"):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+            other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            with pytest.raises(OSError, match="in use"):
+                other.bind((address, opened[0].getsockname()[1]))
+
+
+def test_an_address_that_is_taken_is_left_out(opened):
+    opened.append(listening.open_udp(Endpoint("127.0.0.1:0")))
+    port = opened[0].getsockname()[1]
+    assert listening.open_beside(socket.AF_INET, "127.0.0.1", port) is None
 
 
 @pytest.mark.parametrize("option", [socket.SO_RCVBUF, socket.SO_SNDBUF])

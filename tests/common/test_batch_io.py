@@ -10,7 +10,7 @@ from contextlib import ExitStack
 import pytest
 
 from common import batch_io
-from common.batch_io import DIRECT, LONGEST, STRIDE, Batch, allocate, prepare
+from common.batch_io import DIRECT, LONGEST, STRIDE, Batch, allocate, is_fixed, prepare
 
 IP_RECVERR, IPV6_RECVERR = 11, 25
 
@@ -122,16 +122,34 @@ def test_takes_as_many_as_it_has_room_for(server, client, single):
 
 
 def test_sockets_have_places_of_their_own(bound, single):
-    servers = [bound(host) for host in ("127.0.0.1", "::1", "127.0.0.2")]
+    servers = [bound(host) for host in ("0.0.0.0", "::", "0.0.0.0")]
+    asked = ("127.0.0.1", "::1", "127.0.0.2")
     batch = Batch([server.family for server in servers], depth=2, single=single)
     assert batch.ipv6 == b"\0\1\0"
     for number, server in enumerate(servers):
         prepare(server)
-        bound(server.getsockname()[0]).sendto(bytes([number]), server.getsockname())
+        bound(asked[number]).sendto(bytes([number]), (asked[number], server.getsockname()[1]))
         assert batch.receive(number, server) == 1
-    for number, server in enumerate(servers):
+    for number in range(3):
         assert data_at(batch, 2 * number) == bytes([number])
-        assert name_at(batch, 2 * number)[1] == local_at(batch, 2 * number) == server.getsockname()[0]
+        assert name_at(batch, 2 * number)[1] == local_at(batch, 2 * number) == asked[number]
+
+
+def test_a_socket_with_one_address_neither_tells_nor_is_told_it(bound, host, single):
+    server, client = bound(host), bound(host)
+    prepare(server)
+    batch = Batch([server.family], depth=2, single=single, fixed=[is_fixed(server)])
+    client.sendto(b"?", server.getsockname())
+    assert batch.receive(0, server) == 1
+    assert not any(batch.received.controls[2:6])
+    queue(batch, 0, b"!", client.getsockname(), "192.0.2.9" if host == "127.0.0.1" else "2001:db8::9")
+    assert batch.send(0, server, 1) == 0
+    assert client.recvfrom(100)[0] == b"!"
+
+
+@pytest.mark.parametrize(("address", "fixed"), [("0.0.0.0", False), ("::", False), ("127.0.0.1", True), ("::1", True)])
+def test_which_sockets_have_one_address(bound, address, fixed):
+    assert is_fixed(bound(address)) == fixed
 
 
 def test_an_error_of_an_earlier_datagram_does_no_harm(server, client, host, single):
