@@ -26,7 +26,7 @@ from common.admin import Admin
 from common.batch_io import address_of
 from common.clock import SteadyClock
 from common.metrics import Metrics
-from gateway.service import GatewayService
+from gateway.service import GatewayService, Told
 from shard.service import TICK, OutOfMemoryError, ShardWorker
 
 if TYPE_CHECKING:
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from gateway.router import Router
 
 log = logging.getLogger(__name__)
+
+PATIENCE = 2.0  # seconds for connections to end
 
 
 class AdminError(Exception):
@@ -69,7 +71,7 @@ class Embedded:
         self.config = wanted
         self.shard = ShardWorker(wanted, wanted.shards[0], clock or SteadyClock())
         told = {"wall": wall} if wall else {}
-        self.gateway = GatewayService(wanted, sockets, self._connect, 1, **told)
+        self.gateway = GatewayService(wanted, sockets, self._connect, 1, Told(self.totals, self.healthy), **told)
         self.metrics = Metrics()
         self.metrics.sources += [self.gateway, self.shard]
         self.admin = Admin(self.metrics, self.health)
@@ -85,7 +87,7 @@ class Embedded:
                 await self.admin.start(str(address.address), address.port)
             except OSError as error:
                 raise AdminError(f"admin: cannot listen on {address} (TCP): {error.strerror or error}") from error
-        self.gateway.start(loop)
+        await self.gateway.start(loop)
         self._every(TICK, "expiry", self.shard.tick)
         self._every(1.0, "gateway", self.gateway.tick)
         if self.config.log.figures:
@@ -93,9 +95,10 @@ class Embedded:
 
     async def stop(self) -> None:
         """Stop reading, then end what is left."""
-        self.gateway.stop(asyncio.get_running_loop())
         for timer in self.timers:
             timer.cancel()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.gateway.stop(asyncio.get_running_loop()), PATIENCE)
         with contextlib.suppress(TimeoutError):
             await self.admin.stop()
 
@@ -106,6 +109,19 @@ class Embedded:
         ok = not failed and faults == 0
         names = {"gateway": self.config.gateways[0].name, "shard": self.shard.name}
         return {"ok": ok, "failed_tasks": failed, "kernel_faults": faults, **names}
+
+    def healthy(self) -> bool:
+        """Whether all is well."""
+        return self.health()["ok"] is True
+
+    def totals(self) -> dict[str, int]:
+        """What the web page shows."""
+        peers = self.shard.store.peers_by_kind()
+        return {
+            "torrents": self.shard.store.swarm_count(),
+            "seeders": sum(peers[1::2]),
+            "leechers": sum(peers[::2]),
+        }
 
     def _connect(self, router: Router) -> list[DirectLink]:
         return [DirectLink(router, self.shard)]
@@ -132,12 +148,13 @@ def announce_urls(sockets: list[socket.socket]) -> list[str]:
     """What to paste into a client, for each socket; a wildcard shows as this machine's name."""
     urls = []
     for sock in sockets:
+        scheme = "udp" if sock.type == socket.SOCK_DGRAM else "http"
         host, port = sock.getsockname()[:2]
         if host in ("0.0.0.0", "::"):
             host = socket.gethostname()
         elif ":" in host:
             host = f"[{host}]"
-        urls.append(f"udp://{host}:{port}/announce")
+        urls.append(f"{scheme}://{host}:{port}/announce")
     return list(dict.fromkeys(urls))
 
 
@@ -152,7 +169,7 @@ async def serve(wanted: Config, sockets: list[socket.socket], parent_pipe: int) 
     loop.add_reader(parent_pipe, done.set)
     await tracker.start()
     with contextlib.suppress(OSError):  # nobody may read it: no reason not to serve
-        for url in announce_urls(sockets[: len(wanted.gateways[0].listen)]):
+        for url in announce_urls(sockets[: 2 * len(wanted.gateways[0].listen)]):
             print(f"announce URL: {url}", flush=True)
     await done.wait()
     loop.remove_reader(parent_pipe)

@@ -40,7 +40,7 @@ class Figures:
             store.bytes_taken() / 2**20,
             extra={"unlimited": True},
         )
-        if refusals > self.last[1] and (source := self.gateway.codec.last_refused()):
+        if refusals > self.last[1] and (source := self.gateway.sources.last_refused()):
             log.info("the last source refused was %s", logs.Private(show(source)), extra={"unlimited": True})
         self.last = (answers, refusals)
         self.when = now

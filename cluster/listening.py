@@ -16,6 +16,8 @@ log = logging.getLogger("shoal.listening")
 
 RECEIVE_BUFFER = 8 << 20  # bytes: what arrives while the loop is elsewhere, or a worker is started again
 SEND_BUFFER = 8 << 20  # bytes: the answers of a batch, which are given to the system at once
+BACKLOG = 4096  # connections that wait to be accepted; the system may allow fewer
+DEFER = 2  # seconds that one may wait for its request before we hear of it
 MOST_ADDRESSES = 16  # of a family that have a socket of their own
 SO_SNDBUFFORCE, SO_RCVBUFFORCE = 32, 33  # of asm-generic/socket.h: root may exceed net.core.wmem_max and rmem_max
 
@@ -25,18 +27,25 @@ class ListenError(Exception):
 
 
 def open_sockets(config: Config) -> list[socket.socket]:
-    """UDP sockets in the order of the first gateway's `listen`, then those of `open_fixed`. Raises ListenError."""
-    sockets: list[socket.socket] = []
+    """UDP sockets in the order of the first gateway's `listen`, TCP sockets likewise, then those of `open_fixed`.
+
+    Raises ListenError.
+    """
+    datagrams: list[socket.socket] = []
+    streams: list[socket.socket] = []
     for index, endpoint in enumerate(config.gateways[0].listen):
+        kind = "UDP"
         try:
-            sockets.append(open_udp(endpoint))
+            datagrams.append(open_udp(endpoint))
+            kind = "TCP"
+            streams.append(open_tcp(endpoint, datagrams[-1].getsockname()[1]))
         except OSError as error:
-            for opened in sockets:
+            for opened in datagrams + streams:
                 opened.close()
             where = f"gateways[0].listen[{index}]"
-            raise ListenError(f"{where}: cannot listen on {endpoint} (UDP): {error.strerror or error}") from None
-    report_buffer(sockets[0])
-    return sockets + open_fixed(sockets)
+            raise ListenError(f"{where}: cannot listen on {endpoint} ({kind}): {error.strerror or error}") from None
+    report_buffer(datagrams[0])
+    return datagrams + streams + open_fixed(datagrams)
 
 
 def open_fixed(sockets: list[socket.socket]) -> list[socket.socket]:
@@ -95,6 +104,27 @@ def open_udp(endpoint: Endpoint) -> socket.socket:
         enlarge_buffers(sock)
         prepare(sock)  # before the first datagram comes: it must tell its local address too
         sock.bind(address)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def open_tcp(endpoint: Endpoint, port: int) -> socket.socket:
+    """A listening socket at an endpoint's address, which wakes us when a connection's request has come."""
+    family, kind, protocol, _, address = socket.getaddrinfo(
+        str(endpoint.address), port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
+    )[0]
+    sock = socket.socket(family, kind, protocol)
+    try:
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections of the last life may linger
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, DEFER)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # accepted sockets have it too
+        sock.setblocking(False)
+        sock.bind(address)
+        sock.listen(BACKLOG)
     except OSError:
         sock.close()
         raise

@@ -109,6 +109,18 @@ class Limits(Section, frozen=True):
     exempt: Networks = (Network("127.0.0.0/8"), Network("::1/128"))
 
 
+class Idle(Seconds, least="5 s", most="10m"):
+    """How long a kept HTTP connection may ask nothing."""
+
+
+class Http(Section, frozen=True):
+    """HTTP's connections: how many in all, how many of one source, and how long they may be idle."""
+
+    connections: Annotated[int, Meta(ge=16, le=100_000)] = 8192
+    per_source: Annotated[int, Meta(ge=1, le=100_000)] = 128
+    idle: Idle = Idle(30)
+
+
 class ConnectionIds(Section, frozen=True):
     """How long a connection id is good: `windows` to `windows` + 1 times `window`."""
 
@@ -147,7 +159,9 @@ class Config(Section, frozen=True):
     peers: Peers = Peers()
     limits: Limits = Limits()
     connection_ids: ConnectionIds = ConnectionIds()
+    http: Http = Http()
     trust_ip_field: Networks = ()
+    trusted_proxies: Networks = ()
     admin: Endpoint | None = Endpoint("127.0.0.1:6970")
     log: Log = Log()
 

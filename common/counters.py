@@ -48,6 +48,33 @@ REFUSALS = {
     "bad_reply": BAD_REPLY,
 }
 
+# HTTP codec: requests and answers by kind, remarks, then failures by fault (gateway/http_texts.py).
+(
+    HTTP_ANNOUNCES,
+    HTTP_SCRAPES,
+    HTTP_ANNOUNCE_ANSWERS,
+    HTTP_SCRAPE_ANSWERS,
+    HTTP_EMPTY_ANSWERS,
+    HTTP_FORWARDED_IGNORED,
+    HTTP_LATE_REPLY,
+    HTTP_BAD_REPLY,
+    HTTP_FAILURES,
+) = range(9)
+HTTP_FAULTS = (
+    "bad_request",
+    "long_target",
+    "long_head",
+    "bad_hash",
+    "bad_peer_id",
+    "bad_port",
+    "too_many_parameters",
+    "full_scrape",
+    "request_limit",
+    "overloaded",
+    "late_scrape",
+)
+HTTP = HTTP_FAILURES + len(HTTP_FAULTS)
+
 # Shard: what became of announces.
 STORED, REFRESHED, STOPPED, SWARM_LIMIT, ENTRY_LIMIT, MEMORY, EXPIRED, COMPLETIONS, SHARD_SCRAPES = range(9)
 SHARD = 9

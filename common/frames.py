@@ -36,6 +36,15 @@ UDP ticket (48 bytes)                               Gather ticket (one hash of a
 24 16  address that was asked                       16 24  0
 40  8  action and transaction id, BE                40  8  0
 
+HTTP ticket (48 bytes)                              HTTP gather ticket (one hash of a scrape)
+ 0  2  TICKET_HTTP                                   0  2  TICKET_HTTP_GATHER
+ 2  2  options of the request                        2  2  index of the hash
+ 4  4  place of the connection                       4  4  place in the gather table
+ 8  8  boot of the gateway                           8  8  boot of the gateway
+16  8  number of the request                        16  8  number of the request
+24 16  address of the client                        24 24  0
+40  8  0
+
 Chunk of a slice: sections, each the peers of one swarm that lie together
  0 20  info-hash                                    then per peer 6 or 18 bytes of endpoint, then
 20  2  bits 32..47 of the info-hash's SipHash       2  age in seconds, rounded up
@@ -88,7 +97,9 @@ FLAG_EXEMPT = 0x80  # from a source that limits do not refuse
 AT_STATUS = 4
 AT_PART = 5
 AT_OWN_FAMILY = 6
+AT_OTHER_FAMILY = 8
 AT_PARTIAL_SEEDS = 8
+AT_COMPLETED = 12
 AT_TICKET = 16
 AT_ANSWER = 56  # the ticket's action: from here on a reply is a UDP answer
 AT_INTERVAL = 64
@@ -99,10 +110,13 @@ STATUS_OK = 0
 STATUS_NOT_STORED = 1  # answered, but a limit or the memory ceiling kept it from being stored
 
 MAX_WANT = 200
-MAX_SCRAPE = 74
+MAX_SCRAPE = 100  # hashes of one scrape, whatever the protocol
+MAX_UDP_SCRAPE = 74
 
 # Tickets.
 TICKET_GATHER = 0xFFFF
+TICKET_HTTP = 0xFFFE
+TICKET_HTTP_GATHER = 0xFFFD
 
 # A chunk of a slice. Kinds of peers: PUBLIC, LOCAL (private and loopback), HIDDEN (never listed); +3 for IPv6.
 SECTION = 28

@@ -89,6 +89,39 @@ def gateway(values: list[int]) -> Iterator[Metric]:
     yield counter("shoal_errors_held_back", "Errors not sent, for their limit", values[counters.ERRORS_HELD_BACK])
 
 
+def named(name: str, text: str, label: str, values: Mapping[str, int]) -> CounterMetricFamily:
+    """A counter with one label."""
+    family = CounterMetricFamily(name, text, labels=[label])
+    for key, value in values.items():
+        family.add_metric([key], value)
+    return family
+
+
+def http(values: list[int], connections: tuple[int, int, int, int], at_present: int) -> Iterator[Metric]:
+    """What HTTP's codec counted, and its connections: accepted, turned away in all and by source, lost."""
+    accepted, over_all, over_source, lost = connections
+    kinds = {"announce": counters.HTTP_ANNOUNCES, "scrape": counters.HTTP_SCRAPES}
+    yield labelled("shoal_http_requests", "HTTP requests understood, by kind", "kind", values, kinds)
+    answers = {
+        "announce": counters.HTTP_ANNOUNCE_ANSWERS,
+        "scrape": counters.HTTP_SCRAPE_ANSWERS,
+        "empty": counters.HTTP_EMPTY_ANSWERS,
+    }
+    yield labelled(
+        "shoal_http_answers", "HTTP answers, by kind; empty: no shard answered in time", "kind", values, answers
+    )
+    refusals = dict(zip(counters.HTTP_FAULTS, values[counters.HTTP_FAILURES :], strict=True))
+    refusals |= {"connections": over_all, "connections_of_source": over_source}
+    yield named("shoal_http_refusals", "HTTP requests and connections refused, by reason", "reason", refusals)
+    ignored = values[counters.HTTP_FORWARDED_IGNORED]
+    yield counter("shoal_http_forwarded_ignored", "X-Forwarded-For of nobody trusted, or unreadable", ignored)
+    yield counter("shoal_http_late_replies", "Replies for requests that are gone", values[counters.HTTP_LATE_REPLY])
+    yield counter("shoal_http_bad_replies", "Replies that do not add up", values[counters.HTTP_BAD_REPLY])
+    yield counter("shoal_http_connections", "Connections accepted", accepted)
+    yield counter("shoal_http_lost", "Connections that broke while they were answered", lost)
+    yield gauge("shoal_http_open", "Connections open at present", at_present)
+
+
 def shard(values: list[int], peers: list[int], swarms: int, taken: int, ceiling: int) -> Iterator[Metric]:
     """What a shard's store counted and holds; `peers` by kind, leechers before seeders."""
     yield labelled("shoal_announces", "Announces applied, by fate", "fate", values, counters.ANNOUNCE_FATES)

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import logging
+import resource
 import secrets
+from socket import SOCK_DGRAM, SOCK_STREAM
 from time import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from common import keys, metrics
-from common.batch_io import Batch, is_fixed, prepare
+from common.batch_io import Batch, allocate, is_fixed, prepare
+from gateway import http_texts
+from gateway.connections import Connections
+from gateway.http_codec import HttpCodec
+from gateway.http_server import HttpServer
+from gateway.records import Records
 from gateway.router import Link, Router
+from gateway.sources import Sources
 from gateway.udp_codec import UdpCodec
 from gateway.udp_server import UdpServer
+from gateway.web import Web
 
 if TYPE_CHECKING:
     import socket
-    from asyncio import AbstractEventLoop
+    from asyncio import AbstractEventLoop, Future
     from collections.abc import Callable, Iterable, Sequence
 
     from prometheus_client.metrics_core import Metric
@@ -26,8 +35,18 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
+OTHER_FILES = 200  # open files that are no HTTP connections
+
+
+class Told(NamedTuple):
+    """What the web page needs to know of others: totals by name, and whether all is well."""
+
+    totals: Callable[[], dict[str, int]]
+    healthy: Callable[[], bool]
+
+
 class GatewayService:
-    """Speaks UDP on `sockets`. `links` are made by `connect`, which is given the router they reply to.
+    """Speaks UDP and HTTP on `sockets`. `links` are made by `connect`, which is given the router they reply to.
 
     Raises KeyFileError if the key files cannot be read.
     """
@@ -38,6 +57,7 @@ class GatewayService:
         sockets: list[socket.socket],
         connect: Callable[[Router], Sequence[Link]],
         links: int,
+        told: Told,
         wall: Callable[[], float] = time,
     ) -> None:
         self.config = config
@@ -45,28 +65,42 @@ class GatewayService:
         self.key_file = config.data / keys.CONNECTION_ID
         self.key_stamp = self._stamp()
         self.keys = keys.load_or_create(config.data)
-        self.secret = secrets.randbits(64)
-        for sock in sockets:
+        datagrams = [sock for sock in sockets if sock.type == SOCK_DGRAM]
+        listeners = [sock for sock in sockets if sock.type == SOCK_STREAM]
+        for sock in datagrams:
             prepare(sock)
-        batch = Batch([sock.family for sock in sockets], fixed=[is_fixed(sock) for sock in sockets])
-        self.codec = self._make_codec(batch, links)
-        self.router = Router(self.codec)
+        batch = Batch([sock.family for sock in datagrams], fixed=[is_fixed(sock) for sock in datagrams])
+        self.records = Records(allocate, links, config.slices, batch.depth)
+        self.records.set_key(self.keys.cluster)
+        self.sources = self._make_sources()
+        self.codec = self._make_codec(batch)
+        self.connections = self._make_connections(listeners)
+        self.http_codec = self._make_http_codec()
+        self.router = Router(self.records, self.codec, self.http_codec)
         self.router.links = list(connect(self.router))
-        self.udp = UdpServer(sockets, batch, self.codec, self.router, config.connection_ids.window, wall)
+        self.web = Web(self._ask, told.totals, told.healthy)
+        self.http = HttpServer(listeners, self.connections, self.http_codec, self.router, self.web.take)
+        self.udp = UdpServer(datagrams, batch, self.codec, self.router, config.connection_ids.window, wall)
 
-    def start(self, loop: AbstractEventLoop) -> None:
+    async def start(self, loop: AbstractEventLoop) -> None:
         """Begin to read."""
+        await self.web.start()
         self.udp.start(loop)
+        self.http.start(loop)
 
     def tick(self) -> None:
         """Take up a rotated key, give up late scrapes; to be called every second."""
         self.udp.tick()
+        self.http.tick()
+        self.web.tick()
         if self._stamp() != self.key_stamp:
             self.reload_keys()
 
-    def stop(self, loop: AbstractEventLoop) -> None:
-        """Stop reading. Nothing else is to be done: what was asked is answered."""
+    async def stop(self, loop: AbstractEventLoop) -> None:
+        """Stop reading, close connections. Nothing else is to be done: what was asked is answered."""
         self.udp.stop(loop)
+        self.http.stop(loop)
+        await self.web.stop()
 
     def reload_keys(self) -> None:
         """Read the connection-id key again; the one in use stays if the file is wrong."""
@@ -88,18 +122,59 @@ class GatewayService:
         turns = "Turns of the loop that had datagrams to answer, by how long they took"
         yield metrics.histogram("shoal_loop_turn_seconds", turns, self.udp.turns, 1e-6)
         yield metrics.counter("shoal_unsent", "Answers that the system did not take", self.udp.unsent)
+        yield from metrics.http(self.http_codec.counters(), self.connections.counters(), self.connections.open_places())
+        waits = "Connections named at once by the system"
+        yield metrics.histogram("shoal_http_batch_connections", waits, self.http.batch_sizes)
+        yield metrics.histogram("shoal_http_turn_seconds", turns, self.http.turns, 1e-6)
+        ends = {"slow": self.http.slow, "flooded": self.http.flooded, "no_room": self.http.no_room}
+        yield metrics.named("shoal_http_dropped", "Connections ended by us, by reason", "reason", ends)
+        yield metrics.counter("shoal_web_requests", "Requests to the web application", self.web.requests)
+        yield metrics.counter("shoal_web_turned_away", "Connections beyond the web application's", self.web.turned_away)
         drops = metrics.socket_drops(self.udp.inodes)
         yield metrics.counter("shoal_socket_drops", "Datagrams dropped, as a socket's buffer was full", drops)
 
-    def _make_codec(self, batch: Batch, links: int) -> UdpCodec:
-        wanted = self.config.limits
+    def _make_sources(self) -> Sources:
+        limits = self.config.limits
+        sources = Sources(allocate)
+        sources.set_secret(secrets.randbits(64))
+        sources.set_limits(limits.connects.rate, limits.connects.burst, limits.requests.rate, limits.requests.burst)
+        sources.set_networks(
+            pack_networks(limits.exempt),
+            pack_networks(self.config.trust_ip_field),
+            pack_networks(self.config.trusted_proxies),
+        )
+        return sources
+
+    def _make_connections(self, listeners: list[socket.socket]) -> Connections:
+        wanted = self.config.http
+        room = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - OTHER_FILES
+        if room < wanted.connections:
+            log.info(
+                "at most %d HTTP connections, for the limit of open files; http.connections says %d",
+                room,
+                wanted.connections,
+            )
+        most = max(16, min(wanted.connections, room))
+        connections = Connections(allocate, listeners, self.sources, most, wanted.per_source, wanted.idle)
+        connections.set_crowd_answer(http_texts.failure(http_texts.CROWD, self.config.interval))
+        return connections
+
+    def _make_http_codec(self) -> HttpCodec:
+        peers = self.config.peers
+        codec = HttpCodec(
+            allocate, self.connections, self.records, self.sources, peers.default, peers.most, secrets.randbits(64)
+        )
+        codec.set_interval(self.config.interval)
+        return codec
+
+    def _ask(self, head: bytes, address: tuple[int, int], future: Future[bytes]) -> None:
+        self.http.ask(head, address, future)
+
+    def _make_codec(self, batch: Batch) -> UdpCodec:
         ids = self.config.connection_ids
         peers = self.config.peers
-        codec = UdpCodec(batch, links, self.config.slices, peers.default, peers.most, ids.windows, ids.answer_invalid)
-        codec.set_limits(
-            wanted.connects.rate, wanted.connects.burst, wanted.requests.rate, wanted.requests.burst, wanted.errors
-        )
-        codec.set_networks(pack_networks(wanted.exempt), pack_networks(self.config.trust_ip_field))
+        codec = UdpCodec(batch, self.records, self.sources, peers.default, peers.most, ids.windows, ids.answer_invalid)
+        codec.set_error_limit(self.config.limits.errors)
         self._set_keys(codec)
         return codec
 
@@ -107,7 +182,7 @@ class GatewayService:
         key = self.keys.connection_id
         # Until a gateway sees that the key was changed it makes ids with the old one, maybe in the next window.
         last = key.rotated // self.udp_window + 1
-        codec.set_keys(self.keys.cluster, key.current, key.previous or b"", last, self.secret)
+        codec.set_keys(key.current, key.previous or b"", last)
 
     @property
     def udp_window(self) -> int:

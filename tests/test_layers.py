@@ -15,7 +15,10 @@ MAY_IMPORT = {
 OURS = set(MAY_IMPORT) | {"loadtests", "tests", "tools", "trackers"}
 NUMBERS = {"common.counters", "common.frames", "shard.layout"}  # plain numbers, no code
 KERNELS = {
-    "gateway.udp_codec": NUMBERS,
+    "gateway.siphash": NUMBERS,
+    "gateway.sources": NUMBERS,
+    "gateway.records": NUMBERS | {"gateway.siphash"},
+    "gateway.udp_codec": NUMBERS | {"gateway.records", "gateway.siphash", "gateway.sources"},
     "shard.arena": NUMBERS,
     "shard.directories": NUMBERS | {"shard.arena"},
     "shard.peers": NUMBERS | {"shard.arena", "shard.directories"},

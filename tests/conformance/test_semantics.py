@@ -10,7 +10,7 @@ from trackers import COMPLETED, PAUSED, STARTED, STOPPED, Local
 
 from common import frames
 from common.keys import CLUSTER, load_cluster_key
-from gateway.udp_codec import siphash
+from gateway.siphash import siphash
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors.json").read_text())
 LIFETIME = 1800 * 165 // 100 + 300

@@ -17,8 +17,11 @@ from trackers import (
     parse_counts,
 )
 
-from common.batch_io import Batch
-from gateway.udp_codec import UdpCodec, siphash, url_data
+from common.batch_io import Batch, allocate
+from gateway.records import Records
+from gateway.siphash import siphash
+from gateway.sources import Sources
+from gateway.udp_codec import UdpCodec, url_data
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors.json").read_text())
 PACKETS = {name: bytes.fromhex(packet["hex"]) for name, packet in VECTORS["udp_packets"].items()}
@@ -55,8 +58,9 @@ def test_siphash(vector):
 
 @pytest.mark.parametrize("vector", VECTORS["connection_id"], ids=lambda vector: f"{vector['ip']} {vector['unix_time']}")
 def test_connection_ids(vector):
-    codec = UdpCodec(Batch([socket.AF_INET], depth=1), 1, 1, 50, 200, 6, True)
-    codec.set_keys(bytes(16), bytes(range(16)), b"", 0, 0)
+    records, sources = Records(allocate, 1, 1, 1), Sources(allocate)
+    codec = UdpCodec(Batch([socket.AF_INET], depth=1), records, sources, 50, 200, 6, True)
+    codec.set_keys(bytes(range(16)), b"", 0)
     window = vector["unix_time"] // vector["window_s"]
     assert window == vector["window_index"]
     assert codec.connection_id(as_ipv6(vector["ip"]), window).hex() == vector["siphash24_cid"]

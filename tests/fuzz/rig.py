@@ -107,7 +107,7 @@ class Rig:
         self.deaf = set()  # links whose next frame is lost
         self.rotations = 0
         self.rotated = 0
-        self.siphash = kernel("gateway.udp_codec").siphash
+        self.siphash = kernel("gateway.siphash").siphash
         module = kernel("shard.slice_store")
         self.stores = [self._make_store(module, link) for link in range(LINKS)]
         most = frames.HEADER + 2 * frames.MAX_SCRAPE * module.LARGEST_REPLY
@@ -115,7 +115,7 @@ class Rig:
         self.batch = Batch([socket.AF_INET, socket.AF_INET6], DEPTH)
         self.sendable = [self.batch.sent.data, *self.replies]  # memory that may be sent
         self.batch.address_of = self._may_be_sent
-        self.codec = self._make_codec(kernel("gateway.udp_codec"), not silent)
+        self.codec = self._make_codec(kernel, not silent)
         self._set_keys()
 
     def _may_be_sent(self, view):
@@ -128,18 +128,24 @@ class Rig:
         limits = (3, 40) if self.tight else (65_535, 1 << 20)
         return module.SliceStore(memory, SLICES, 1800, LIFETIME, *limits, 77 + link)
 
-    def _make_codec(self, module, answer_invalid):
-        codec = module.UdpCodec(self.batch, LINKS, SLICES, DEFAULT, MOST, WINDOWS, answer_invalid)
-        codec.set_links(struct.pack("<4H", 0, 1, 0, 1))
+    def _make_codec(self, kernel, answer_invalid):
+        self.records = kernel("gateway.records").Records(self.batch.allocate, LINKS, SLICES, DEPTH)
+        self.records.set_links(struct.pack("<4H", 0, 1, 0, 1))
+        self.sources = kernel("gateway.sources").Sources(self.batch.allocate)
+        self.sources.set_secret(99)
+        codec = kernel("gateway.udp_codec").UdpCodec(
+            self.batch, self.records, self.sources, DEFAULT, MOST, WINDOWS, answer_invalid
+        )
         if self.tight:
-            codec.set_limits(1, 3, 2, 12, 1)
+            self.sources.set_limits(1, 3, 2, 12)
+            codec.set_error_limit(1)
         else:
-            codec.set_networks(bytes(32), bytes(32))
+            self.sources.set_networks(bytes(32), bytes(32))
         return codec
 
     def _set_keys(self):
         current, old = KEYS[self.rotations % 2], KEYS[1 - self.rotations % 2]
-        self.codec.set_keys(bytes(16), current, old if self.rotations else b"", self.rotated, 99)
+        self.codec.set_keys(current, old if self.rotations else b"", self.rotated)
 
     # What can be done
 
@@ -224,10 +230,10 @@ class Rig:
         """Hand the stores their frames, and the codec their replies; returns how many records there were."""
         records = 0
         for link, store in enumerate(self.stores):
-            length = self.codec.close_frame(link, self.serial, 2, 3)
+            length = self.records.close(link, self.serial, 2, 3)
             if not length:
                 continue
-            frame = bytes(self.codec.frames_view[self.codec.frame_size * link :][:length])
+            frame = bytes(self.records.view[self.records.frame_size * link :][:length])
             records += self.check_frame(frame)
             if link in self.deaf:
                 self.deaf.remove(link)

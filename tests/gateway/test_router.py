@@ -4,17 +4,17 @@ from gateway.router import Router
 
 
 class Codec:
-    """Frames of given lengths."""
+    """Frames of given lengths, and who takes replies."""
 
     def __init__(self, *lengths):
         self.lengths = list(lengths)
         self.links = len(lengths)
         self.frame_size = 4
-        self.frames_view = memoryview(bytes(range(4 * self.links)))
+        self.view = memoryview(bytes(range(4 * self.links)))
         self.closed = []
         self.encoded = []
 
-    def close_frame(self, link, number, boot, tick):
+    def close(self, link, number, boot, tick):
         self.closed.append((link, number))
         return self.lengths[link]
 
@@ -32,7 +32,8 @@ class Link:
 
 @pytest.fixture
 def router():
-    router = Router(Codec(3, 0, 4))
+    codec = Codec(3, 0, 4)
+    router = Router(codec, codec)
     router.links = [Link() for _ in range(3)]
     return router
 

@@ -55,8 +55,8 @@ def slice_of(gateway, info_hash):
     connection_id = codec.connection_id(as_ipv6("127.0.0.1"), 0)
     put(batch, 0, announce_request(connection_id, info_hash), pack_name("127.0.0.1", 5000))
     codec.decode(0, 0, 1, 0, 0)
-    codec.close_frame(0, 0, 0, 0)
-    return bytes(codec.frames_view[frames.HEADER + frames.AT_HASH :][:8])
+    gateway.records.close(0, 0, 0, 0)
+    return bytes(gateway.records.view[frames.HEADER + frames.AT_HASH :][:8])
 
 
 def test_the_cluster_key_is_read_once(gateway, tmp_path):

@@ -5,6 +5,7 @@ import os
 import socket
 import struct
 from ipaddress import ip_network
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
@@ -24,10 +25,10 @@ from trackers import (
 )
 
 from common import counters, frames
-from common.batch_io import Batch
+from common.batch_io import Batch, allocate
 from common.values import Network
 from gateway.service import pack_networks
-from gateway.udp_codec import siphash
+from gateway.siphash import siphash
 
 CLUSTER, CURRENT, PREVIOUS = (bytes([n]) * 16 for n in (1, 2, 3))
 WINDOW = 2_833_334
@@ -49,10 +50,18 @@ class Bench:
     def __init__(self, module, families=(socket.AF_INET,), depth=8, links=1, slices=1, answer_invalid=True):
         self.batch = Batch(list(families), depth)
         self.depth = depth
-        self.codec = module.UdpCodec(self.batch, links, slices, 50, 200, 6, answer_invalid)
-        self.codec.set_keys(CLUSTER, CURRENT, PREVIOUS, WINDOW, 0)
-        self.codec.set_limits(1000, 100, 1000, 100, 1000)
+        self.records = module.Records(allocate, links, slices, depth)
+        self.records.set_key(CLUSTER)
+        self.sources = module.Sources(allocate)
+        self.sources.set_limits(1000, 100, 1000, 100)
+        self.codec = module.UdpCodec(self.batch, self.records, self.sources, 50, 200, 6, answer_invalid)
+        self.codec.set_keys(CURRENT, PREVIOUS, WINDOW)
         self.now = START
+
+    def limit(self, *limits):
+        """Rates and bursts of connects and of requests, and errors a second."""
+        self.sources.set_limits(*limits[:4])
+        self.codec.set_error_limit(limits[4])
 
     def fill(self, *datagrams, source=HOST, door=0):
         """Let datagrams lie in a socket's batch, all from port 5000 of a source or each from an own (host, port)."""
@@ -73,11 +82,11 @@ class Bench:
 
     def records(self, link=0):
         """The records for a link, each 96 bytes."""
-        length = self.codec.close_frame(link, 7, 8, 9)
+        length = self.records.close(link, 7, 8, 9)
         if length == 0:
             return []
-        start = link * self.codec.frame_size
-        frame = bytes(self.codec.frames_view[start : start + length])
+        start = link * self.records.frame_size
+        frame = bytes(self.records.view[start : start + length])
         count = (length - frames.HEADER) // frames.RECORD
         assert frame[: frames.HEADER] == HEADER.pack(frames.VERSION, frames.RECORDS, count, 7, 8, 9)
         return [frame[frames.HEADER + at * frames.RECORD :][: frames.RECORD] for at in range(count)]
@@ -108,7 +117,15 @@ class Bench:
 
 @pytest.fixture(scope="module")
 def module(kernel):
-    return kernel("gateway.udp_codec")
+    """The codec and what it is made of, all compiled or none."""
+    codec = kernel("gateway.udp_codec")
+    return SimpleNamespace(
+        UdpCodec=codec.UdpCodec,
+        url_data=codec.url_data,
+        siphash=kernel("gateway.siphash").siphash,
+        Records=kernel("gateway.records").Records,
+        Sources=kernel("gateway.sources").Sources,
+    )
 
 
 @pytest.fixture
@@ -154,23 +171,26 @@ def test_siphash_takes_short_messages_only(module):
 )
 def test_settings_out_of_range_are_refused(module, settings, line):
     with pytest.raises(ValueError, match=line):
-        module.UdpCodec(Batch([socket.AF_INET], depth=1), *settings, True)
+        records = module.Records(allocate, *settings[:2], 1)
+        module.UdpCodec(Batch([socket.AF_INET], depth=1), records, module.Sources(allocate), *settings[2:], True)
 
 
 def test_keys_and_networks_have_their_lengths(bench):
-    for keys in ((bytes(15), bytes(16), b""), (bytes(16), bytes(17), b""), (bytes(16), bytes(16), bytes(1))):
+    for keys in ((bytes(17), b""), (bytes(16), bytes(1))):
         with pytest.raises(ValueError, match="keys have 16 bytes"):
-            bench.codec.set_keys(*keys, 0, 0)
+            bench.codec.set_keys(*keys, 0)
+    with pytest.raises(ValueError, match="keys have 16 bytes"):
+        bench.records.set_key(bytes(15))
     for networks in ((bytes(31), b""), (b"", bytes(33))):
         with pytest.raises(ValueError, match="a network has"):
-            bench.codec.set_networks(*networks)
+            bench.sources.set_networks(*networks)
 
 
 def test_links_are_a_table_of_slices(module):
     bench = Bench(module, links=2, slices=4)
     for table, line in ((bytes(6), "each slice"), (b"\0\0\1\0\2\0\0\0", "no such link")):
         with pytest.raises(ValueError, match=line):
-            bench.codec.set_links(table)
+            bench.records.set_links(table)
 
 
 def test_doors_refuse_what_does_not_exist(bench):
@@ -179,7 +199,7 @@ def test_doors_refuse_what_does_not_exist(bench):
             bench.codec.decode(door, start, many, START, WINDOW)
     for link in (1, -1):
         with pytest.raises(ValueError, match="no such link"):
-            bench.codec.close_frame(link, 0, 0, 0)
+            bench.records.close(link, 0, 0, 0)
 
 
 # Decoding
@@ -199,7 +219,7 @@ def test_an_announce_becomes_a_record(bench):
     [("8.8.8.8", "8.8.8.8"), ("0.0.0.0", HOST), *((str(network[1]), HOST) for network in NOT_PUBLIC)],
 )
 def test_who_is_trusted_may_speak_for_public_addresses(bench, field, stored):
-    bench.codec.set_networks(b"", pack_networks([Network("198.51.100.0/24")]))
+    bench.sources.set_networks(b"", pack_networks([Network("198.51.100.0/24")]))
     request = announce_request(bench.id_of(), bytes(20), ip=field)
     bench.decode(request)
     assert bench.records() == [record_of(request, bytes(20), address=stored)]
@@ -238,8 +258,8 @@ def test_a_scope_goes_into_the_ticket(module):
 def test_records_go_to_the_link_of_their_slice(module):
     links = [2, 0, 1, 2, 0, 1, 2, 0]
     bench = Bench(module, depth=200, links=3, slices=8)
-    bench.codec.set_limits(1000, 1000, 1000, 1000, 1000)
-    bench.codec.set_links(struct.pack("<8H", *links))
+    bench.limit(1000, 1000, 1000, 1000, 1000)
+    bench.records.set_links(struct.pack("<8H", *links))
     hashes = [os.urandom(20) for _ in range(100)]
     requests = [announce_request(bench.id_of(), info_hash) for info_hash in hashes]
     bench.decode(*requests, scrape_request(bench.id_of(), *hashes[:20]))
@@ -382,7 +402,7 @@ def datagrams(draw, connection_id):
 @pytest.mark.parametrize("host", [HOST, "127.0.0.1", HOST6])
 def test_any_datagram_is_treated_as_the_model_says(module, host):
     bench = Bench(module, families=[socket.AF_INET6], depth=1)
-    bench.codec.set_networks(pack_networks([TRUSTED]), pack_networks([TRUSTED]))
+    bench.sources.set_networks(pack_networks([TRUSTED]), pack_networks([TRUSTED]))
 
     @settings(max_examples=200, deadline=None, database=None)
     @given(datagrams(bench.id_of(host)))
@@ -408,12 +428,12 @@ def test_ids_of_the_last_windows_and_the_next_are_good(bench):
 
 def test_ids_of_the_previous_key_are_good_until_it_was_replaced(bench):
     for rotated, good in ((WINDOW - 1, 0), (WINDOW, 1)):
-        bench.codec.set_keys(CLUSTER, PREVIOUS, b"", 0, 0)
+        bench.codec.set_keys(PREVIOUS, b"", 0)
         old = bench.id_of()
-        bench.codec.set_keys(CLUSTER, CURRENT, PREVIOUS, rotated, 0)
+        bench.codec.set_keys(CURRENT, PREVIOUS, rotated)
         bench.decode(announce_request(old, bytes(20)))
         assert len(bench.records()) == good
-    bench.codec.set_keys(CLUSTER, CURRENT, b"", WINDOW, 0)
+    bench.codec.set_keys(CURRENT, b"", WINDOW)
     bench.decode(announce_request(old, bytes(20)))
     assert bench.records() == []
 
@@ -440,7 +460,7 @@ def many_of(bench, request, many, source=HOST):
     ],
 )
 def test_a_burst_then_a_rate(bench, request_of, refused):
-    bench.codec.set_limits(5, 20, 5, 20, 1000)
+    bench.limit(5, 20, 5, 20, 1000)
     request = request_of(bench.id_of())
     assert many_of(bench, request, 30) == 20
     bench.now += SECOND // 5 - 1
@@ -455,21 +475,21 @@ def test_a_burst_then_a_rate(bench, request_of, refused):
 
 
 def test_connects_and_requests_are_limited_apart(bench):
-    bench.codec.set_limits(5, 20, 5, 30, 1000)
+    bench.limit(5, 20, 5, 30, 1000)
     assert many_of(bench, connect_request(), 50) == 20
     assert many_of(bench, announce_request(bench.id_of(), bytes(20)), 50) == 30
 
 
 def test_a_source_is_an_address_or_a_64(module):
     bench = Bench(module, families=[socket.AF_INET6])
-    bench.codec.set_limits(5, 20, 5, 20, 1000)
+    bench.limit(5, 20, 5, 20, 1000)
     for host, left in ((HOST6, 20), ("2001:db8::2", 0), ("2001:db8:0:1::1", 20), (HOST, 20), ("198.51.100.2", 20)):
         assert many_of(bench, connect_request(), 30, host) == left
 
 
 def test_the_exempt_are_not_refused(bench):
-    bench.codec.set_limits(5, 20, 5, 20, 1000)
-    bench.codec.set_networks(pack_networks([Network("198.51.100.0/31"), Network("2001:db8::/32")]), b"")
+    bench.limit(5, 20, 5, 20, 1000)
+    bench.sources.set_networks(pack_networks([Network("198.51.100.0/31"), Network("2001:db8::/32")]), b"")
     request = announce_request(bench.id_of(), bytes(20))
     assert many_of(bench, connect_request(), 50) == 50
     assert many_of(bench, request, 50) == 50
@@ -494,7 +514,7 @@ def sources_of_a_set(many):
 
 
 def test_a_newcomer_takes_the_place_of_who_asked_least(bench):
-    bench.codec.set_limits(1, 20, 1, 20, 1000)
+    bench.limit(1, 20, 1, 20, 1000)
     hosts = sources_of_a_set(8)
     for host, asked in zip(hosts, (20, 5, 15, 10), strict=False):
         assert many_of(bench, connect_request(), asked, host) == asked
@@ -509,7 +529,7 @@ def test_a_newcomer_takes_the_place_of_who_asked_least(bench):
 
 def test_errors_are_limited_for_all_sources_together(module):
     bench = Bench(module, depth=64)
-    bench.codec.set_limits(1000, 1000, 1000, 1000, 10)
+    bench.limit(1000, 1000, 1000, 1000, 10)
     hosts = [f"198.51.100.{number}" for number in range(1, 33)]
     bad = [((host, 5000), announce_request(BAD_ID, bytes(20))) for host in hosts]
     assert len(bench.ask(*bad)) == 11  # a second's worth, and the one that is being paid for
@@ -741,7 +761,7 @@ def test_a_late_part_is_not_taken_for_another_scrape(bench):
 
 def test_a_full_table_drops_scrapes_of_several_hashes(module):
     bench = Bench(module)
-    bench.codec.set_limits(1000, 1000, 10_000, 10_000, 1000)
+    bench.limit(1000, 1000, 10_000, 10_000, 1000)
     waiting = [parts_of(bench, 2) for _ in range(1024)]
     bench.decode(scrape_request(bench.id_of(), bytes(20), bytes(20)))
     assert bench.records() == []

@@ -1,0 +1,497 @@
+"""TCP connections by the batch: accepted, read, answered and closed a few hundred at a time.
+
+Not a kernel: it makes system calls. But it is compiled as they are, as one connection wants four of them and a
+call by way of Python costs as much as a small one itself. What is known of a connection lies in columns by its
+place. States: FREE; READING a request; WAITING for a shard; WRITING, the client does not take its answer;
+DRAINING, answered and shut, until the client's own end. A place may be without a socket: its answers go
+to whoever opened it.
+
+A row is what was read from a connection at once; an answer is what is to be sent to one.
+"""
+
+import contextlib
+import errno as errors
+import socket
+
+import cython
+
+if cython.compiled:
+    from cython.cimports.gateway.sources import Sources
+    from cython.cimports.gateway.system import accept4, close, recv, send, shutdown, sockaddr
+    from cython.cimports.libc.errno import errno
+else:
+    from gateway.sources import Sources
+
+u8 = cython.typedef(cython.uchar)
+u16 = cython.typedef(cython.ushort)
+u32 = cython.typedef(cython.uint)
+u64 = cython.typedef(cython.ulonglong)
+size = cython.typedef(cython.Py_ssize_t)
+View = cython.typedef(cython.const[cython.uchar][::1])
+
+FREE, READING, WAITING, WRITING, DRAINING = range(5)
+IS_FREE = cython.declare(u32, FREE)
+IS_READING = cython.declare(u32, READING)
+IS_WRITING = cython.declare(u32, WRITING)
+IS_DRAINING = cython.declare(u32, DRAINING)
+CLOSE, DRAIN = 1, 2  # of an answer: what becomes of the connection after it
+TO_CLOSE = cython.declare(u32, CLOSE)
+TO_DRAIN = cython.declare(u32, DRAIN)
+
+HEAD = 8192  # bytes of a request's head at most
+LONGEST = cython.declare(size, HEAD + 512)  # bytes that are read at once
+ROWS = cython.declare(size, 512)
+INPUT = cython.declare(size, 512 << 10)
+OUTPUT = cython.declare(size, 32 << 20)  # bytes of answers; memory that is not used costs nothing
+MAPPED = cython.declare(u64, 0xFFFF_0000)
+HEAD_TIME = 10  # seconds in which a head must come
+HEAD_SECONDS = cython.declare(u32, HEAD_TIME)
+DRAIN_SECONDS = cython.declare(u32, 2)
+WRITE_SECONDS = cython.declare(u32, 10)
+
+MSG_DONTWAIT = cython.declare(cython.int, socket.MSG_DONTWAIT)
+MSG_NOSIGNAL = cython.declare(cython.int, socket.MSG_NOSIGNAL)
+SOCK_CLOEXEC = cython.declare(cython.int, socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+SHUT_WR = cython.declare(cython.int, socket.SHUT_WR)
+EAGAIN = cython.declare(cython.int, errors.EAGAIN)
+EINTR = cython.declare(cython.int, errors.EINTR)
+NO_ROOM = (errors.EMFILE, errors.ENFILE, errors.ENOBUFS, errors.ENOMEM)
+
+
+@cython.cclass
+class Connections:
+    """Places for `most` connections, of which a source may have `per_source`; idle ones are closed after `idle` s.
+
+    allocate: gives memory, see common/batch_io.py. listeners: listening sockets.
+    """
+
+    def __init__(self, allocate, listeners, sources: Sources, most: size, per_source: u32, idle: u32):
+        self.listeners = list(listeners)
+        self.sources = sources
+        self.most = most
+        self.per_source = per_source
+        self.idle = idle
+        self.fds = memoryview(bytearray(4 * most)).cast("i")
+        self.high = memoryview(bytearray(8 * most)).cast("Q")
+        self.low = memoryview(bytearray(8 * most)).cast("Q")
+        self.number = memoryview(bytearray(8 * most)).cast("Q")
+        self.due = memoryview(bytearray(4 * most)).cast("I")
+        self.state = memoryview(bytearray(most))
+        self.held = memoryview(bytearray(most))
+        self.watched = memoryview(bytearray(most))
+        self.free = memoryview(bytearray(4 * most)).cast("I")
+        for i in range(most):
+            self.free[i] = most - 1 - i
+        self.free_places = most
+        self.place_of = memoryview(bytearray(4 * 1024)).cast("i")
+        self.input = allocate(512 << 10)
+        self.row_place = memoryview(bytearray(4 * 512)).cast("I")
+        self.row_at = memoryview(bytearray(4 * 512)).cast("I")
+        self.row_length = memoryview(bytearray(4 * 512)).cast("I")
+        self.rows = 0
+        self.taken = 0
+        self.output = allocate(32 << 20)
+        self.answer_place = memoryview(bytearray(4 * 4096)).cast("I")
+        self.answer_at = memoryview(bytearray(4 * 4096)).cast("I")
+        self.answer_length = memoryview(bytearray(4 * 4096)).cast("I")
+        self.answer_after = memoryview(bytearray(4096))
+        self.answers = 0
+        self.written = 0
+        self.name = memoryview(bytearray(32))
+        self.error = 0
+        self.crowd = b""
+        self.sockets = {}
+        self.lost = 0
+        self.over_all = 0
+        self.over_source = 0
+        self.accepted = 0
+
+    # Doors
+
+    def set_crowd_answer(self, answer: bytes) -> None:
+        """What is told to those for whom there is no place."""
+        self.crowd = answer
+
+    def clear(self) -> None:
+        """Forget the rows; they must have been dealt with."""
+        self.rows = 0
+        self.taken = 0
+
+    def room(self) -> bool:
+        """Whether another row can be taken."""
+        return self.rows < 512 and self.taken + HEAD + 512 <= 512 << 10
+
+    def accept(self, index: int, many: int, now: u32) -> int:
+        """Accept up to `many` connections of a listener and read what they sent; returns how many came.
+
+        Raises OSError if the system has no room for another.
+        """
+        came: size = 0
+        place: size
+        fd: cython.int
+        while came < many and self.room():
+            fd = self._accept(index)
+            if fd < 0:
+                if self.error in NO_ROOM:
+                    raise OSError(self.error, "no connection can be accepted")
+                break
+            came += 1
+            self.accepted += 1
+            place = self._admit(fd, now)
+            if place < 0:
+                self._turn_away(fd)
+            else:
+                self._read(place)
+        return came
+
+    def read(self, events: list, first: int) -> int:
+        """Read what came on connections that epoll named, from the `first` on; returns where to go on."""
+        i: size
+        fd: cython.int
+        place: size
+        for i in range(first, len(events)):
+            if not self.room():
+                return i
+            fd = events[i][0]
+            place = self.place_of[fd] - 1 if fd < len(self.place_of) else -1
+            if place >= 0:
+                self._read(place)
+        return len(events)
+
+    def put_row(self, place: int, data: View) -> None:
+        """Let bytes that were kept be a row, as if they had been read now. Raises ValueError without room."""
+        if not self.room() or len(data) > HEAD + 512 or not 0 <= place < self.most:
+            raise ValueError("no room for a row, or no such place")
+        at: size = self.taken
+        i: size
+        for i in range(len(data)):
+            self.input[at + i] = data[i]
+        self._add_row(place, at, len(data))
+
+    def row(self, index: int) -> tuple[int, bytes]:
+        """The place and the bytes of a row."""
+        if not 0 <= index < self.rows:
+            raise ValueError("no such row")
+        at: size = self.row_at[index]
+        return self.row_place[index], bytes(self.input[at : at + self.row_length[index]])
+
+    def send(self, now: u32) -> list[tuple[int, int]]:
+        """Send the answers; (place, n) of those that the server must deal with.
+
+        n: the answer's number for one that was not taken whole, or has no socket; -1 if the connection is not
+        watched yet, -2 if kept bytes are to be looked at now.
+        """
+        rest: list = []
+        i: size
+        place: size
+        for i in range(self.answers):
+            place = self.answer_place[i]
+            if self.fds[place] < 0 or not self._send(i):
+                rest.append((place, i))
+                continue
+            if self.state[place] == FREE:
+                continue
+            self.due[place] = now + (DRAIN_SECONDS if self.state[place] == DRAINING else self.idle)
+            if self.watched[place] == 0:
+                rest.append((place, -1))
+            if self.held[place] != 0:
+                rest.append((place, -2))
+        return rest
+
+    def forget_answers(self) -> None:
+        """The answers have been sent or kept: their memory is used again."""
+        self.answers = 0
+        self.written = 0
+
+    def answer(self, index: int) -> tuple[bytes, int]:
+        """An answer that could not be sent, from where it was cut, and what is to follow it."""
+        if not 0 <= index < self.answers:
+            raise ValueError("no such answer")
+        at: size = self.answer_at[index]
+        return bytes(self.output[at : at + self.answer_length[index]]), self.answer_after[index]
+
+    def send_rest(self, place: int, data: View) -> int:
+        """Send bytes that were kept; how many were taken, -1 if the connection is broken."""
+        sent: size
+        if not 0 <= place < self.most:
+            raise ValueError("no such place")
+        if cython.compiled:
+            sent = send(self.fds[place], cython.address(data[0]), len(data), MSG_DONTWAIT | MSG_NOSIGNAL)
+            if sent < 0:
+                return 0 if errno == EAGAIN else -1
+        else:
+            try:
+                sent = self.sockets[self.fds[place]].send(data, MSG_DONTWAIT | MSG_NOSIGNAL)
+            except BlockingIOError:
+                return 0
+            except OSError:
+                return -1
+        return sent
+
+    def follow(self, place: int, after: int, now: u32) -> None:
+        """What becomes of a connection once its answer was sent."""
+        self._after(place, after)
+        if self.state[place] != FREE:
+            self.due[place] = now + (DRAIN_SECONDS if self.state[place] == DRAINING else self.idle)
+
+    def wait_to_write(self, place: int, now: u32) -> None:
+        """The client does not take its answer."""
+        self.state[place] = WRITING
+        self.due[place] = now + WRITE_SECONDS
+
+    def hold(self, place: int, held: bool, due: u32 = 0) -> None:
+        """Whether bytes of the next request are kept for a place, and until when the rest must come."""
+        self.held[place] = held
+        if due:
+            self.due[place] = due
+
+    def watch(self, place: int) -> int:
+        """The connection is watched from now on; returns its file descriptor."""
+        self.watched[place] = 1
+        return self.fds[place]
+
+    def look(self, place: int) -> tuple[int, int, bool, bool]:
+        """State, file descriptor, whether bytes are held and whether it is watched."""
+        return self.state[place], self.fds[place], self.held[place] != 0, self.watched[place] != 0
+
+    def open_inner(self, high: u64, low: u64) -> int:
+        """A place without a socket, for a request from this address; -1 if none is free."""
+        if self.free_places == 0:
+            return -1
+        self.free_places -= 1
+        place: size = self.free[self.free_places]
+        self.fds[place] = -1
+        self.high[place] = high
+        self.low[place] = low
+        self.held[place] = 0
+        self.state[place] = READING
+        return place
+
+    def close_inner(self, place: int) -> None:
+        """Give a place without a socket back."""
+        self.state[place] = FREE
+        self.number[place] = 0
+        self.free[self.free_places] = place
+        self.free_places += 1
+
+    def close(self, place: int) -> None:
+        """Close a connection."""
+        if self.state[place] != FREE and self.fds[place] >= 0:
+            self._close(place)
+
+    def detach(self, place: int) -> int:
+        """Give a connection's file descriptor to somebody else, and its place back."""
+        fd: cython.int = self.fds[place]
+        self._forget(place)
+        if not cython.compiled:
+            self.sockets.pop(fd).detach()
+        return fd
+
+    def everywhere(self) -> list[int]:
+        """All places with an open connection."""
+        place: size
+        return [place for place in range(self.most) if self.state[place] != FREE and self.fds[place] >= 0]
+
+    def overdue(self, now: u32) -> list[int]:
+        """Places whose time is up."""
+        place: size
+        return [
+            place
+            for place in range(self.most)
+            if self.state[place] != FREE and self.due[place] < now and self.fds[place] >= 0
+        ]
+
+    def address(self, place: int) -> tuple[int, int]:
+        """The client's address, two words."""
+        return self.high[place], self.low[place]
+
+    def open_places(self) -> int:
+        """Connections at present."""
+        return self.most - self.free_places
+
+    def counters(self) -> tuple[int, int, int, int]:
+        """Connections accepted, turned away for there were too many in all, or of their source; lost while answered."""
+        return self.accepted, self.over_all, self.over_source, self.lost
+
+    # Leaves
+
+    def _admit(self, fd: cython.int, now: u32) -> size:
+        """A place for a connection whose address is in `name`; -1 if there are too many, in all or of its source."""
+        high: u64 = 0
+        low: u64 = 0
+        i: size
+        place: size
+        byte: u64
+        if self.name[0] == 2:
+            low = MAPPED
+            for i in range(4):
+                byte = self.name[4 + i]
+                low |= byte << (32 + 8 * i)
+        else:
+            for i in range(8):
+                byte = self.name[8 + i]
+                high |= byte << (8 * i)
+                byte = self.name[16 + i]
+                low |= byte << (8 * i)
+        if self.free_places == 0:
+            self.over_all += 1
+            return -1
+        if self.sources.count_connection(high, low, 1) > self.per_source:
+            if not self.sources.is_exempt(high, low) and not self.sources.is_proxy(high, low):
+                self.sources.count_connection(high, low, -1)
+                self.over_source += 1
+                return -1
+        self.free_places -= 1
+        place = self.free[self.free_places]
+        self.fds[place] = fd
+        self.high[place] = high
+        self.low[place] = low
+        self.number[place] = 0
+        self.held[place] = 0
+        self.watched[place] = 0
+        self.state[place] = IS_READING
+        self.due[place] = now + HEAD_SECONDS
+        if fd >= len(self.place_of):
+            self._widen(fd)
+        self.place_of[fd] = place + 1
+        return place
+
+    def _widen(self, fd: cython.int) -> cython.void:
+        """Room for this file descriptor."""
+        wider = memoryview(bytearray(8 * (fd + 1))).cast("i")
+        wider[: len(self.place_of)] = self.place_of
+        self.place_of = wider
+
+    def _accept(self, index: size) -> cython.int:
+        """Accept a connection, its address into `name`; -1 if there is none, then `error` says why."""
+        fd: cython.int
+        length: u32 = 28
+        if cython.compiled:
+            name = cython.cast(cython.pointer(sockaddr), cython.address(self.name[0]))
+            fd = accept4(self.listeners[index].fileno(), name, cython.address(length), SOCK_CLOEXEC)
+            self.error = errno if fd < 0 else 0
+            return fd
+        else:
+            self.error = 0
+            try:
+                sock, peer = self.listeners[index].accept()
+            except OSError as error:
+                self.error = error.errno
+                return -1
+            sock.setblocking(False)
+            self.sockets[sock.fileno()] = sock
+            self.name[0] = 2 if sock.family == socket.AF_INET else 10
+            if sock.family == socket.AF_INET:
+                self.name[4:8] = socket.inet_aton(peer[0])
+            else:
+                self.name[8:24] = socket.inet_pton(socket.AF_INET6, peer[0].partition("%")[0])
+            return sock.fileno()
+
+    def _turn_away(self, fd: cython.int) -> cython.void:
+        """Tell one for whom there is no place to come later."""
+        at: size = self.taken
+        crowd: View = self.crowd
+        if cython.compiled:
+            recv(fd, cython.address(self.input[at]), LONGEST, MSG_DONTWAIT)  # or closing would take the answer back
+            if len(crowd) > 0:
+                send(fd, cython.address(crowd[0]), len(crowd), MSG_DONTWAIT | MSG_NOSIGNAL)
+            close(fd)
+        else:
+            sock = self.sockets.pop(fd)
+            with contextlib.suppress(OSError):
+                sock.recv(LONGEST)
+            with contextlib.suppress(OSError):
+                sock.send(crowd, MSG_NOSIGNAL)
+            sock.close()
+
+    def _read(self, place: size) -> cython.void:
+        """Read from a connection: a row, or its end."""
+        at: size = self.taken
+        got: size
+        if cython.compiled:
+            got = recv(self.fds[place], cython.address(self.input[at]), LONGEST, MSG_DONTWAIT)
+            if got < 0 and (errno == EAGAIN or errno == EINTR):
+                self._row_of_nothing(place)
+                return
+        else:
+            try:
+                got = self.sockets[self.fds[place]].recv_into(self.input[at : at + LONGEST])
+            except (BlockingIOError, InterruptedError):
+                self._row_of_nothing(place)
+                return
+            except OSError:
+                got = -1
+        if got <= 0:
+            self._close(place)
+        elif self.state[place] != IS_DRAINING:
+            self._add_row(place, at, got)
+
+    def _row_of_nothing(self, place: size) -> cython.void:
+        """An empty row: a new connection that sent nothing yet is to be watched, or one can be written to again."""
+        if self.watched[place] == 0 or self.state[place] == IS_WRITING:
+            self._add_row(place, self.taken, 0)
+
+    def _add_row(self, place: size, at: size, length: size) -> cython.void:
+        self.row_place[self.rows] = cython.cast(u32, place)
+        self.row_at[self.rows] = cython.cast(u32, at)
+        self.row_length[self.rows] = cython.cast(u32, length)
+        self.rows += 1
+        self.taken = at + length
+
+    def _send(self, i: size) -> cython.bint:
+        """Send an answer; False if the client did not take it whole: then what is left of it is the answer."""
+        place: size = self.answer_place[i]
+        at: size = self.answer_at[i]
+        length: size = self.answer_length[i]
+        sent: size
+        if at + length > len(self.output) or length <= 0:
+            return True
+        if cython.compiled:
+            sent = send(self.fds[place], cython.address(self.output[at]), length, MSG_DONTWAIT | MSG_NOSIGNAL)
+            if sent < 0:
+                sent = 0 if errno == EAGAIN or errno == EINTR else -1
+        else:
+            sent = self.send_rest(place, self.output[at : at + length])
+        if sent < 0:
+            self.lost += 1
+            self._close(place)
+            return True
+        if sent < length:
+            self.answer_at[i] = cython.cast(u32, at + sent)
+            self.answer_length[i] = cython.cast(u32, length - sent)
+            return False
+        self._after(place, self.answer_after[i])
+        return True
+
+    def _after(self, place: size, after: u32) -> cython.void:
+        """Go on after an answer."""
+        if after & TO_DRAIN:
+            # To close now would take back the answer, as there may be bytes that nobody read.
+            if cython.compiled:
+                shutdown(self.fds[place], SHUT_WR)
+            else:
+                with contextlib.suppress(OSError):
+                    self.sockets[self.fds[place]].shutdown(SHUT_WR)
+            self.held[place] = 0
+            self.state[place] = IS_DRAINING
+        elif after & TO_CLOSE:
+            self._close(place)
+        else:
+            self.state[place] = IS_READING
+
+    def _close(self, place: size) -> cython.void:
+        fd: cython.int = self.fds[place]
+        self._forget(place)
+        if cython.compiled:
+            close(fd)
+        else:
+            self.sockets.pop(fd).close()
+
+    def _forget(self, place: size) -> cython.void:
+        """Free a place; a late reply's number is that of no place any longer."""
+        self.sources.count_connection(self.high[place], self.low[place], -1)
+        self.place_of[self.fds[place]] = 0
+        self.state[place] = IS_FREE
+        self.number[place] = 0
+        self.free[self.free_places] = cython.cast(u32, place)
+        self.free_places += 1

@@ -1,0 +1,284 @@
+"""HTTP's fast lane: announces and scrapes by the batch; whatever else comes is handed to the web application.
+
+A turn: what epoll names is accepted and read (connections.py), the rows become records (http_codec.py), the
+router's replies become answers, the answers are sent. Python sees a connection only when something is left over:
+half a head, bytes of a next request, an answer that the client does not take, another path.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import select
+from time import monotonic, monotonic_ns
+from typing import TYPE_CHECKING
+
+from common.histogram import Histogram
+from gateway import connections as places
+from gateway import http_codec, http_texts
+
+if TYPE_CHECKING:
+    import socket
+    from asyncio import AbstractEventLoop, Future
+    from collections.abc import Callable
+
+    from gateway.connections import Connections
+    from gateway.http_codec import HttpCodec
+    from gateway.router import Router
+
+log = logging.getLogger(__name__)
+
+ROUNDS = 4  # batches in a turn of the loop
+BUSY = 32  # connections of a batch after which more are likely to wait
+EVENTS = 512
+ACCEPTS = 128  # connections accepted before those that are open are heard again
+KEPT = 64 << 10  # bytes of requests behind the one that waits
+READ, WRITE = select.EPOLLIN | select.EPOLLRDHUP, select.EPOLLOUT
+
+
+class HttpServer:
+    """Serves `listeners`. `hand_over` is given a connection that asks for another path, and what it has sent."""
+
+    def __init__(
+        self,
+        listeners: list[socket.socket],
+        connections: Connections,
+        codec: HttpCodec,
+        router: Router,
+        hand_over: Callable[[int, bytes], None],
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
+        self.connections = connections
+        self.codec = codec
+        self.router = router
+        self.hand_over = hand_over
+        self.clock = clock
+        self.listening = {sock.fileno(): index for index, sock in enumerate(listeners)}
+        self.epoll = select.epoll()
+        self.kept: dict[int, bytes] = {}  # by place: half a head, or what came behind a request
+        self.again: list[int] = []  # places whose kept bytes may be a request now
+        self.backlog: dict[int, tuple[bytes, int]] = {}  # by place: what the client has not taken yet
+        self.inner: dict[int, Future[bytes]] = {}  # by place: requests of the web application
+        self.paused: set[int] = set()  # listeners, while the system has no room for connections
+        self.batch_sizes = Histogram()
+        self.turns = Histogram()  # microseconds
+        self.slow = 0
+        self.flooded = 0
+        self.no_room = 0
+
+    def start(self, loop: AbstractEventLoop) -> None:
+        """Begin to accept."""
+        for fd in self.listening:
+            self.epoll.register(fd, select.EPOLLIN)
+        loop.add_reader(self.epoll.fileno(), self.on_ready)
+
+    def stop(self, loop: AbstractEventLoop) -> None:
+        """Close all connections; what is queued in the listening sockets stays there for who has them next."""
+        loop.remove_reader(self.epoll.fileno())
+        for place in self.connections.everywhere():
+            self.connections.close(place)
+        for future in self.inner.values():
+            future.cancel()
+        self.epoll.close()
+
+    def seconds(self) -> int:
+        """The connections' clock."""
+        return int(self.clock()) + 1
+
+    # A turn
+
+    def on_ready(self) -> None:
+        """Serve those that epoll names, and under load those that came meanwhile."""
+        began = monotonic_ns()
+        for _ in range(ROUNDS):
+            events = self.epoll.poll(0, EVENTS)
+            if not events:
+                break
+            self.batch_sizes.add(len(events))
+            self.hear(events)
+            if len(events) < BUSY and not any(fd in self.listening for fd, _ in events):
+                break
+        self.turns.add((monotonic_ns() - began) // 1000 + 1)
+
+    def hear(self, events: list[tuple[int, int]]) -> None:
+        """Accept, read and answer."""
+        seconds = self.seconds()
+        for fd, _ in events:
+            if fd in self.listening:
+                self.accept(fd, seconds)
+        done = 0
+        while done < len(events):
+            done = self.connections.read(events, done)
+            self.serve(seconds)
+
+    def accept(self, fd: int, seconds: int) -> None:
+        """Accept some connections, and answer what they ask."""
+        try:
+            self.connections.accept(self.listening[fd], ACCEPTS, seconds)
+        except OSError as error:
+            self.no_room += 1
+            log.warning("no connection can be accepted: %s", error.strerror)
+            self.paused.add(fd)  # or the loop would spin
+            self.epoll.unregister(fd)
+        self.serve(seconds)
+
+    def serve(self, seconds: int) -> None:
+        """Deal with the rows, and with requests that were kept until their turn came."""
+        while self.connections.rows or self.again:
+            retried = set()
+            while self.again and self.connections.room():
+                place = self.again.pop()
+                if place in self.kept and self.connections.look(place)[0] == places.READING:
+                    self.resubmit(place)
+                    retried.add(place)
+            self.serve_rows(seconds, retried)
+
+    def resubmit(self, place: int) -> None:
+        """Let the first kept bytes be a row."""
+        kept = self.kept.pop(place)
+        self.connections.hold(place, False)
+        part = kept[: places.HEAD + 512]
+        if len(part) < len(kept):
+            self.kept[place] = kept[len(part) :]
+        self.connections.put_row(place, part)
+
+    def serve_rows(self, seconds: int, retried: set[int]) -> None:
+        """From rows to answers."""
+        now = monotonic_ns() // 1000
+        done = 0
+        others: list[tuple[int, bytes]] = []
+        while done < self.connections.rows:
+            done = self.codec.decode(done, now, seconds)
+            for row, kind, start in self.codec.take_specials():
+                place, data = self.connections.row(row)
+                if kind == http_codec.OTHER:
+                    others.append((place, data))
+                elif kind == http_codec.REST:
+                    self.keep(place, data[start:] + self.kept.pop(place, b""), seconds)
+                else:
+                    self.take_more(place, data, seconds, place in retried)
+            self.router.dispatch()
+            self.flush(seconds)
+        self.connections.clear()
+        for place, data in others:
+            self.give_away(place, data + self.kept.pop(place, b""))
+
+    def flush(self, seconds: int) -> None:
+        """Send the answers."""
+        if not self.connections.answers:
+            return
+        for place, answer in self.connections.send(seconds):
+            if answer == -1:
+                self.watch(place)
+            elif answer == -2:
+                self.again.append(place)
+            elif place in self.inner:
+                self.inner.pop(place).set_result(self.connections.answer(answer)[0])
+            else:
+                self.backlog[place] = self.connections.answer(answer)
+                self.connections.wait_to_write(place, seconds)
+                self.watch(place)
+        self.connections.forget_answers()
+
+    # What is left over
+
+    def take_more(self, place: int, data: bytes, seconds: int, retried: bool) -> None:
+        """More of a head, or of what comes behind a request; or nothing: the connection is to be watched."""
+        state, _, _, watched = self.connections.look(place)
+        if not data and place in self.backlog:
+            self.write_more(place, seconds)
+        elif data and state == places.READING and not retried:
+            self.keep(place, self.kept.pop(place, b"") + data, seconds)
+            if b"\n" in data or len(self.kept.get(place, b"")) > places.HEAD:
+                self.again.append(place)
+        elif data:
+            self.keep(place, data + self.kept.pop(place, b"") if retried else self.kept.pop(place, b"") + data, seconds)
+        if not watched and self.connections.look(place)[0] != places.FREE:
+            self.watch(place)
+
+    def keep(self, place: int, data: bytes, seconds: int) -> None:
+        """Keep bytes until the connection's next request is complete, and its turn has come."""
+        if len(data) > KEPT:
+            self.flooded += 1
+            self.drop(place)
+            return
+        known = self.connections.look(place)[2]
+        self.kept[place] = data
+        waiting = self.connections.look(place)[0] == places.WAITING
+        self.connections.hold(place, True, 0 if known or waiting else seconds + places.HEAD_TIME)
+
+    def watch(self, place: int) -> None:
+        """Have epoll name a connection when it can be read, or if bytes are left, written to."""
+        wanted = READ | WRITE if place in self.backlog else READ
+        known = self.connections.look(place)[3]
+        fd = self.connections.watch(place)
+        if known:
+            self.epoll.modify(fd, wanted)
+        else:
+            self.epoll.register(fd, wanted)
+
+    def write_more(self, place: int, seconds: int) -> None:
+        """Send more of an answer that the client did not take whole."""
+        data, after = self.backlog[place]
+        sent = self.connections.send_rest(place, data)
+        if sent < 0:
+            self.drop(place)
+        elif sent < len(data):
+            self.backlog[place] = (data[sent:], after)
+        else:
+            del self.backlog[place]
+            self.connections.follow(place, after, seconds)
+            if self.connections.look(place)[0] == places.FREE:
+                self.kept.pop(place, None)
+                return
+            self.watch(place)
+            if place in self.kept:
+                self.again.append(place)
+
+    def drop(self, place: int) -> None:
+        """Close a connection and forget what was kept of it."""
+        self.kept.pop(place, None)
+        self.backlog.pop(place, None)
+        self.connections.close(place)
+
+    def give_away(self, place: int, data: bytes) -> None:
+        """Another path: the connection is the web application's from now on."""
+        if self.connections.look(place)[3]:
+            self.epoll.unregister(self.connections.look(place)[1])
+        self.hand_over(self.connections.detach(place), data)
+
+    # Requests of the web application's connections
+
+    def ask(self, head: bytes, address: tuple[int, int], future: Future[bytes]) -> None:
+        """Answer a request as if it had come by a connection of ours: `future` gets the whole HTTP answer."""
+        place = self.connections.open_inner(*address)
+        if place < 0 or len(head) > places.HEAD or not self.connections.room():
+            if place >= 0:
+                self.connections.close_inner(place)
+            future.set_result(http_texts.failure(http_texts.CROWD, 0))
+            return
+        self.inner[place] = future
+        future.add_done_callback(lambda _: self.leave(place, future))
+        self.connections.put_row(place, head)
+        self.serve(self.seconds())
+
+    def leave(self, place: int, future: Future[bytes]) -> None:
+        """The request of the web application was answered, or is not wanted any longer."""
+        if self.inner.get(place, future) is future:
+            self.inner.pop(place, None)
+        self.connections.close_inner(place)
+
+    def tick(self) -> None:
+        """Give up what is late, close what is idle; to be called every second."""
+        seconds = self.seconds()
+        self.codec.expire(seconds, secrets.randbits(64))
+        self.flush(seconds)
+        self.serve(seconds)
+        for place in self.connections.overdue(seconds):
+            state, _, held, _ = self.connections.look(place)
+            if state != places.WAITING:
+                self.slow += held or state == places.WRITING
+                self.drop(place)
+        for fd in self.paused:
+            self.epoll.register(fd, select.EPOLLIN)
+        self.paused.clear()

@@ -1,0 +1,22 @@
+# What codecs may see of the frames, and the types of the leaves.
+
+cimport cython
+
+
+@cython.final
+cdef class Records:
+    cdef readonly Py_ssize_t links
+    cdef unsigned int slices
+    cdef Py_ssize_t depth
+    cdef readonly Py_ssize_t frame_size
+    cdef readonly object view
+    cdef unsigned long long[::1] words
+    cdef unsigned int[::1] filled
+    cdef Py_ssize_t fullest
+    cdef unsigned short[::1] table
+    cdef unsigned long long key0
+    cdef unsigned long long key1
+
+    cdef bint is_full(self) noexcept nogil
+    cdef Py_ssize_t begin(self, unsigned long long m0, unsigned long long m1, unsigned long long m2) noexcept nogil
+    cdef void end(self, Py_ssize_t record, unsigned long long high, unsigned long long low, unsigned long long port, unsigned long long flags, unsigned long long want) noexcept nogil

@@ -1,0 +1,138 @@
+"""KERNEL: the frames of records that a turn of the loop fills, one for each link to a shard.
+
+All protocols put their requests here; see common/frames.py for how a record and a frame lie.
+"""
+
+import cython
+
+from common import frames
+
+if cython.compiled:
+    from cython.cimports.gateway.siphash import sip
+else:
+    from gateway.siphash import sip
+
+u32 = cython.typedef(cython.uint)
+u64 = cython.typedef(cython.ulonglong)
+size = cython.typedef(cython.Py_ssize_t)
+View = cython.typedef(cython.const[cython.uchar][::1])
+
+HEADER = cython.declare(size, frames.HEADER)
+RECORD = cython.declare(size, frames.RECORD)
+VERSION = cython.declare(u64, frames.VERSION)
+RECORDS = cython.declare(u64, frames.RECORDS)
+MAX_SCRAPE = cython.declare(size, frames.MAX_SCRAPE)
+
+ALL32 = cython.declare(u64, 0xFFFF_FFFF)
+ALL64 = cython.declare(u64, 0xFFFF_FFFF_FFFF_FFFF)
+
+
+@cython.cfunc
+@cython.inline
+@cython.nogil
+@cython.exceptval(check=False)
+def wrap(x: u64) -> u64:
+    """A shift, modulo 2^64: what C does of itself."""
+    if cython.compiled:
+        return x
+    else:
+        return x & ALL64
+
+
+@cython.cclass
+class Records:
+    """A frame for each of `links` shards, with room for `depth` records and one scrape.
+
+    allocate: gives memory, see common/batch_io.py. slices: a power of two.
+    """
+
+    def __init__(self, allocate, links: size, slices: u32, depth: size):
+        if slices < 1 or slices > 65536 or slices & (slices - 1) or not 1 <= links <= 4096:
+            raise ValueError("slices must be a power of two up to 65536, links 1 to 4096")
+        self.links = links
+        self.slices = slices
+        self.depth = depth
+        self.frame_size = frames.HEADER + (depth + frames.MAX_SCRAPE) * frames.RECORD
+        self.view = allocate(links * self.frame_size, links * self.frame_size)
+        self.words = memoryview(self.view).cast("Q")
+        self.filled = memoryview(bytearray(4 * links)).cast("I")
+        self.fullest = 0
+        self.table = memoryview(bytearray(2 * slices)).cast("H")
+        self.set_key(bytes(16))
+
+    # Doors
+
+    def set_key(self, cluster: bytes) -> None:
+        """The cluster's key, 16 bytes: it decides which slice an info-hash belongs to."""
+        if len(cluster) != 16:
+            raise ValueError("keys have 16 bytes")
+        self.key0 = int.from_bytes(cluster[:8], "little")
+        self.key1 = int.from_bytes(cluster[8:], "little")
+
+    def set_links(self, table: View) -> None:
+        """Which link answers for each slice: 2 bytes each, little-endian."""
+        i: size
+        link: u32
+        high: u32
+        if len(table) != 2 * self.slices:
+            raise ValueError("a link for each slice")
+        for i in range(self.slices):
+            high = table[2 * i + 1]
+            link = table[2 * i] | (high << 8)
+            if link >= self.links:
+                raise ValueError("no such link")
+        for i in range(self.slices):
+            high = table[2 * i + 1]
+            self.table[i] = table[2 * i] | (high << 8)
+
+    def close(self, link: size, number: u64, boot: u64, tick: u64) -> int:
+        """Write the header of a link's frame and begin a new one; returns its length, 0 if it has no records."""
+        at: size = link * self.frame_size // 8
+        count: u64
+        if not 0 <= link < self.links:
+            raise ValueError("no such link")
+        count = self.filled[link]
+        if count == 0:
+            return 0
+        self.words[at] = VERSION | (RECORDS << 16) | (count << 32)
+        self.words[at + 1] = number
+        self.words[at + 2] = boot
+        self.words[at + 3] = tick
+        self.filled[link] = 0
+        self.fullest = 0
+        return HEADER + count * RECORD
+
+    # Leaves
+
+    def is_full(self) -> cython.bint:
+        """Whether a frame has no room left for another scrape; then all must be closed."""
+        return self.fullest > self.depth
+
+    def begin(self, m0: u64, m1: u64, m2: u64) -> size:
+        """A new record for an info-hash of 2.5 words, in the frame of its slice; returns its word.
+
+        Its ticket is left to the codec, the rest to `end`.
+        """
+        hashed: u64
+        link: size
+        many: u32
+        record: size
+        m2 &= ALL32
+        hashed = sip(self.key0, self.key1, m0, m1, m2 | (cython.cast(u64, 20) << 56), 0, 0, 3)
+        link = self.table[cython.cast(size, hashed & (self.slices - 1))]
+        many = self.filled[link]
+        record = (link * self.frame_size + HEADER + many * RECORD) // 8
+        self.filled[link] = many + 1
+        if many + 1 > self.fullest:
+            self.fullest = many + 1
+        self.words[record + 6] = hashed
+        self.words[record + 7] = m0
+        self.words[record + 8] = m1
+        self.words[record + 9] = m2
+        return record
+
+    def end(self, record: size, high: u64, low: u64, port: u64, flags: u64, want: u64) -> cython.void:
+        """The peer's address (two words of ::ffff:a.b.c.d or IPv6) and port, as they lie in memory; what is asked."""
+        self.words[record + 9] |= wrap(high << 32)
+        self.words[record + 10] = (high >> 32) | wrap(low << 32)
+        self.words[record + 11] = (low >> 32) | (port << 32) | (flags << 48) | (want << 56)

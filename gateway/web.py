@@ -1,0 +1,152 @@
+"""Every path of the port but announces and scrapes: an aiohttp application, which is given open connections.
+
+A connection that it has may still ask for announces and scrapes, as proxies reuse theirs: the fast lane's codec
+answers those too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from ipaddress import ip_address
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from gateway import http_texts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+log = logging.getLogger(__name__)
+
+MOST = 512  # connections
+IDLE = 60.0  # seconds without a request after which a connection is closed
+PAGE = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>Shoal, a BitTorrent tracker</title>
+<style>body{{font:1rem/1.6 system-ui;max-width:40rem;margin:4rem auto;padding:0 1rem}}td{{padding-right:2rem}}</style>
+<h1>Shoal</h1><p>A BitTorrent tracker. Announce to <code>/announce</code> over HTTP or UDP.</p>
+<table>{rows}</table></html>
+"""
+
+
+class HandedOver(asyncio.Protocol):
+    """Gives a connection to aiohttp together with the bytes that were read before."""
+
+    def __init__(self, inner: asyncio.Protocol, data: bytes) -> None:
+        self.inner = inner
+        self.data = data
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport.set_protocol(self.inner)  # type: ignore[attr-defined]  # every transport of a loop has it
+        self.inner.connection_made(transport)
+        self.inner.data_received(self.data)
+
+
+class Web:
+    """The application. `ask` is HttpServer.ask; `totals` gives what the status page shows; `health` as Admin's."""
+
+    def __init__(
+        self,
+        ask: Callable[[bytes, tuple[int, int], asyncio.Future[bytes]], None],
+        totals: Callable[[], dict[str, int]],
+        healthy: Callable[[], bool],
+    ) -> None:
+        self.ask = ask
+        self.totals = totals
+        self.healthy = healthy
+        self.runner: web.AppRunner | None = None
+        self.heard: dict[web.RequestHandler[web.Request], float] = {}  # by connection: when its last request came
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.requests = 0
+        self.turned_away = 0
+
+    async def start(self) -> None:
+        """Be ready for connections."""
+        app = web.Application(middlewares=[self._note])
+        app.router.add_get("/", self._page)
+        app.router.add_get("/health", self._health)
+        app.router.add_get("/announce", self._answer)
+        app.router.add_get("/scrape", self._answer)
+        self.runner = web.AppRunner(app, access_log=None, handle_signals=False, keepalive_timeout=IDLE / 2)
+        await self.runner.setup()
+
+    async def stop(self) -> None:
+        """End all connections."""
+        for task in list(self.tasks):
+            task.cancel()
+        if self.runner is not None:
+            await self.runner.cleanup()
+
+    def take(self, fd: int, data: bytes) -> None:
+        """Take over an open connection that has sent `data`."""
+        sock = socket.socket(fileno=fd)
+        if self.runner is None or self.runner.server is None or len(self.heard) >= MOST:
+            self.turned_away += 1
+            try:
+                sock.send(http_texts.failure(http_texts.CROWD, 0))
+            except OSError:
+                pass
+            sock.close()
+            return
+        task = asyncio.get_running_loop().create_task(self._take(sock, data))
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    async def _take(self, sock: socket.socket, data: bytes) -> None:
+        assert self.runner is not None
+        assert self.runner.server is not None
+        handler = self.runner.server()
+        self.heard[handler] = monotonic()
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(lambda: HandedOver(handler, data), sock)
+        except OSError:  # gone meanwhile
+            self.heard.pop(handler, None)
+            sock.close()
+
+    def tick(self) -> None:
+        """Close connections that ask nothing any longer; to be called every second."""
+        now = monotonic()
+        for handler, since in list(self.heard.items()):
+            if handler.transport is None:
+                del self.heard[handler]
+            elif now - since > IDLE:
+                handler.transport.close()
+
+    @web.middleware
+    async def _note(self, request: web.Request, handler: Callable[[web.Request], object]) -> web.StreamResponse:
+        self.requests += 1
+        if request.protocol in self.heard:
+            self.heard[request.protocol] = monotonic()
+        response = await handler(request)  # type: ignore[misc]  # a coroutine function
+        return response  # type: ignore[no-any-return]
+
+    async def _page(self, _: web.Request) -> web.Response:
+        rows = "".join(f"<tr><td>{name}</td><td>{value:,}</td></tr>" for name, value in self.totals().items())
+        return web.Response(text=PAGE.format(rows=rows), content_type="text/html")
+
+    async def _health(self, _: web.Request) -> web.Response:
+        ok = self.healthy()
+        return web.json_response({"ok": ok}, status=200 if ok else 503)
+
+    async def _answer(self, request: web.Request) -> web.Response:
+        """An announce or a scrape, by the codec of the fast lane."""
+        head = b"GET " + request.raw_path.encode("utf-8", "surrogateescape") + b" HTTP/1.1\r\n"
+        for value in request.headers.getall("X-Forwarded-For", []):
+            head += b"X-Forwarded-For: " + value.encode("utf-8", "surrogateescape") + b"\r\n"
+        future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self.ask(head + b"\r\n", words_of(request.remote or "0.0.0.0"), future)
+        answer = await future
+        top, _, body = answer.partition(b"\r\n\r\n")
+        return web.Response(status=int(top[9:12]), body=body, content_type="text/plain")
+
+
+def words_of(address: str) -> tuple[int, int]:
+    """An address as two words as they lie in memory, IPv4 in ::ffff:0:0/96."""
+    packed = ip_address(address.partition("%")[0]).packed
+    if len(packed) == 4:
+        packed = bytes(10) + b"\xff\xff" + packed
+    return int.from_bytes(packed[:8], "little"), int.from_bytes(packed[8:], "little")
