@@ -7,6 +7,7 @@ answers those too.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 from ipaddress import ip_address
@@ -86,10 +87,8 @@ class Web:
         sock = socket.socket(fileno=fd)
         if self.runner is None or self.runner.server is None or len(self.heard) >= MOST:
             self.turned_away += 1
-            try:
+            with contextlib.suppress(OSError):
                 sock.send(http_texts.failure(http_texts.CROWD, 0))
-            except OSError:
-                pass
             sock.close()
             return
         task = asyncio.get_running_loop().create_task(self._take(sock, data))
@@ -121,8 +120,7 @@ class Web:
         self.requests += 1
         if request.protocol in self.heard:
             self.heard[request.protocol] = monotonic()
-        response = await handler(request)  # type: ignore[misc]  # a coroutine function
-        return response  # type: ignore[no-any-return]
+        return await handler(request)  # type: ignore[misc]  # a coroutine function
 
     async def _page(self, _: web.Request) -> web.Response:
         rows = "".join(f"<tr><td>{name}</td><td>{value:,}</td></tr>" for name, value in self.totals().items())
