@@ -4,6 +4,7 @@ import os
 from contextlib import ExitStack
 
 import pytest
+from http_client import HttpClient
 from trackers import Client, Local, Process, announce_request
 
 LISTEN = ("127.0.0.1:0", "127.0.0.1:0", "[::1]:0", "0.0.0.0:0", "[::]:0")
@@ -39,6 +40,23 @@ def client(tracker, client_of):
 @pytest.fixture
 def client6(tracker, client_of):
     return client_of(tracker.addresses[2])
+
+
+@pytest.fixture
+def http_of():
+    """Opens HTTP connections: http_of(address, source)."""
+    with ExitStack() as stack:
+        yield lambda address, source=None: stack.enter_context(HttpClient(address, source))
+
+
+@pytest.fixture
+def http(tracker, http_of):
+    return http_of(tracker.addresses[0])
+
+
+@pytest.fixture
+def http6(tracker, http_of):
+    return http_of(tracker.addresses[2])
 
 
 @pytest.fixture
