@@ -1,6 +1,8 @@
 """The listening sockets, opened before any worker lives and kept while workers come and go."""
 
+import contextlib
 import logging
+import resource
 import socket
 from ipaddress import IPv6Address
 
@@ -141,6 +143,13 @@ def enlarge_buffers(sock: socket.socket) -> None:
             sock.setsockopt(socket.SOL_SOCKET, forced, size)
         except OSError:
             sock.setsockopt(socket.SOL_SOCKET, option, size)
+
+
+def allow_files() -> None:
+    """As many open files as this user may have: each connection is one. Workers inherit the limit."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):  # a limit that cannot be raised stays
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def report_buffer(sock: socket.socket) -> None:

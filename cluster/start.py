@@ -26,6 +26,7 @@ def up(file: Path | None) -> NoReturn:
     wanted = config.load(file) if file else default()
     logs.set_up(wanted.log.level, wanted.log.format)
     keys.load_or_create(wanted.data)
+    listening.allow_files()
     sockets = listening.open_sockets(wanted)
     # A signal that comes during the exec waits for the supervisor.
     signal.pthread_sigmask(signal.SIG_BLOCK, supervisor.WATCHED)

@@ -289,12 +289,10 @@ class Connections:
 
     def everywhere(self) -> list[int]:
         """All places with an open connection."""
-        place: size
         return [place for place in range(self.most) if self.state[place] != FREE and self.fds[place] >= 0]
 
     def overdue(self, now: u32) -> list[int]:
         """Places whose time is up."""
-        place: size
         return [
             place
             for place in range(self.most)
@@ -336,11 +334,14 @@ class Connections:
         if self.free_places == 0:
             self.over_all += 1
             return -1
-        if self.sources.count_connection(high, low, 1) > self.per_source:
-            if not self.sources.is_exempt(high, low) and not self.sources.is_proxy(high, low):
-                self.sources.count_connection(high, low, -1)
-                self.over_source += 1
-                return -1
+        if (
+            self.sources.count_connection(high, low, 1) > self.per_source
+            and not self.sources.is_exempt(high, low)
+            and not self.sources.is_proxy(high, low)
+        ):
+            self.sources.count_connection(high, low, -1)
+            self.over_source += 1
+            return -1
         self.free_places -= 1
         place = self.free[self.free_places]
         self.fds[place] = fd

@@ -59,7 +59,7 @@ cdef class HttpRequest:
     cdef unsigned long long _number_unsafe(self) noexcept nogil
     cdef void _event_unsafe(self) noexcept nogil
     cdef void _peer_id_unsafe(self) noexcept nogil
-    cdef void _take_ip(self) noexcept nogil
+    cdef bint _ip_unsafe(self) noexcept nogil
     cdef void _add_hash(self) noexcept nogil
     cdef void take_sorted(self, Py_ssize_t i) noexcept nogil
     cdef int _compare(self, Py_ssize_t at) noexcept nogil

@@ -391,9 +391,9 @@ class HttpRequest:
                 self.options &= ~ASKS_LIST
         elif name == PEER_ID:
             self._peer_id_unsafe()
-        elif name == IP and self.sources.is_trusted(self.high, self.low):
-            if self.addresses.read_unsafe(self.pos, self.pair_end):
-                self._take_ip()
+        elif name == IP and self.sources.is_trusted(self.high, self.low) and self._ip_unsafe():
+            self.own_high = self.addresses.high
+            self.own_low = self.addresses.low
 
     def _number_unsafe(self) -> u64:
         """A decimal number, HUGE if it is larger; ALL64 if it is none."""
@@ -438,27 +438,21 @@ class HttpRequest:
             many += 1
         self.has_peer_id = many == 20 and not self.bad_escape
 
-    def _take_ip(self) -> cython.void:
-        """Store the address that a trusted source speaks for, if it is a public one."""
-        a: u64 = (self.addresses.low >> 32) & 0xFF
-        b: u64 = (self.addresses.low >> 40) & 0xFF
-        first: u64 = self.addresses.high & 0xFF
+    def _ip_unsafe(self) -> cython.bint:
+        """Read the address that a trusted source speaks for; False if it is none, or not a public one."""
+        a: u64
+        b: u64
+        first: u64
+        if not self.addresses.read_unsafe(self.pos, self.pair_end):
+            return False
+        a = (self.addresses.low >> 32) & 0xFF
+        b = (self.addresses.low >> 40) & 0xFF
+        first = self.addresses.high & 0xFF
         if is_ipv6(self.addresses.high, self.addresses.low):
-            if (first & 0xFE) == 0xFC or first == 0xFE or first == 0xFF or self.addresses.high == 0:
-                return
-        elif (
-            a == 0
-            or a == 10
-            or a == 127
-            or a >= 224
-            or (a == 192 and b == 168)
-            or (a == 172 and (b & 0xF0) == 16)
-            or (a == 169 and b == 254)
-            or (a == 100 and (b & 0xC0) == 64)
-        ):
-            return
-        self.own_high = self.addresses.high
-        self.own_low = self.addresses.low
+            return (first & 0xFE) != 0xFC and first != 0xFE and first != 0xFF and self.addresses.high != 0
+        if a == 0 or a == 10 or a == 127 or a >= 224 or (a == 192 and b == 168) or (a == 172 and (b & 0xF0) == 16):
+            return False
+        return not ((a == 169 and b == 254) or (a == 100 and (b & 0xC0) == 64))
 
     def _add_hash(self) -> cython.void:
         """Put `key` among the sorted ones, in order, once; those beyond the limit are left out."""

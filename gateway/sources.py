@@ -41,7 +41,7 @@ def is_ipv6(high: u64, low: u64) -> cython.bint:
 class Sources:
     """Buckets for all sources of a gateway. allocate: gives memory, see common/batch_io.py."""
 
-    def __init__(self, allocate):
+    def __init__(self, allocate: object):
         self.buckets = memoryview(allocate((1 << 14) * 4 * 24)).cast("Q")
         self.connections = memoryview(bytearray(4 << 15)).cast("I")
         self.set_networks(b"", b"")

@@ -21,6 +21,8 @@ from gateway import http_texts
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from aiohttp.typedefs import Handler
+
 log = logging.getLogger(__name__)
 
 MOST = 512  # connections
@@ -42,7 +44,7 @@ class HandedOver(asyncio.Protocol):
         self.data = data
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        transport.set_protocol(self.inner)  # type: ignore[attr-defined]  # every transport of a loop has it
+        transport.set_protocol(self.inner)
         self.inner.connection_made(transport)
         self.inner.data_received(self.data)
 
@@ -60,7 +62,7 @@ class Web:
         self.totals = totals
         self.healthy = healthy
         self.runner: web.AppRunner | None = None
-        self.heard: dict[web.RequestHandler[web.Request], float] = {}  # by connection: when its last request came
+        self.heard: dict[web.RequestHandler, float] = {}  # by connection: when its last request came
         self.tasks: set[asyncio.Task[None]] = set()
         self.requests = 0
         self.turned_away = 0
@@ -116,11 +118,12 @@ class Web:
                 handler.transport.close()
 
     @web.middleware
-    async def _note(self, request: web.Request, handler: Callable[[web.Request], object]) -> web.StreamResponse:
+    async def _note(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Count a request, and note that its connection is in use."""
         self.requests += 1
         if request.protocol in self.heard:
             self.heard[request.protocol] = monotonic()
-        return await handler(request)  # type: ignore[misc]  # a coroutine function
+        return await handler(request)
 
     async def _page(self, _: web.Request) -> web.Response:
         rows = "".join(f"<tr><td>{name}</td><td>{value:,}</td></tr>" for name, value in self.totals().items())

@@ -13,11 +13,17 @@ MAY_IMPORT = {
     "cluster": {"cluster", "gateway", "shard", "common"},
 }
 OURS = set(MAY_IMPORT) | {"loadtests", "tests", "tools", "trackers"}
-NUMBERS = {"common.counters", "common.frames", "shard.layout"}  # plain numbers, no code
+NUMBERS = {"common.counters", "common.frames", "shard.layout", "gateway.http_texts"}  # plain numbers, no code
 KERNELS = {
     "gateway.siphash": NUMBERS,
     "gateway.sources": NUMBERS,
     "gateway.records": NUMBERS | {"gateway.siphash"},
+    "gateway.connections": NUMBERS | {"gateway.sources", "gateway.system"},
+    "gateway.http_addresses": NUMBERS,
+    "gateway.http_request": NUMBERS | {"gateway.http_addresses", "gateway.sources"},
+    "gateway.http_answer": NUMBERS | {"gateway.sources"},
+    "gateway.http_codec": NUMBERS
+    | {"gateway.connections", "gateway.http_answer", "gateway.http_request", "gateway.records", "gateway.sources"},
     "gateway.udp_codec": NUMBERS | {"gateway.records", "gateway.siphash", "gateway.sources"},
     "shard.arena": NUMBERS,
     "shard.directories": NUMBERS | {"shard.arena"},

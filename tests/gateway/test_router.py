@@ -13,12 +13,13 @@ class Codec:
         self.view = memoryview(bytes(range(4 * self.links)))
         self.closed = []
         self.encoded = []
+        self.others = 0
 
     def close(self, link, number, boot, tick):
         self.closed.append((link, number))
         return self.lengths[link]
 
-    def encode(self, frame, address):
+    def encode(self, frame, address=None):
         self.encoded.append((frame, address))
 
 
@@ -33,7 +34,7 @@ class Link:
 @pytest.fixture
 def router():
     codec = Codec(3, 0, 4)
-    router = Router(codec, codec)
+    router = Router(codec, codec, Codec())
     router.links = [Link() for _ in range(3)]
     return router
 
@@ -46,10 +47,18 @@ def test_each_link_gets_its_records(router):
 def test_frames_are_numbered_without_gaps(router):
     for _ in range(2):
         router.dispatch()
-    assert [number for link, number in router.codec.closed if router.codec.lengths[link]] == [1, 2, 3, 4]
+    assert [number for link, number in router.records.closed if router.records.lengths[link]] == [1, 2, 3, 4]
     assert router.number == 4
 
 
-def test_replies_go_to_the_codec(router):
+def test_replies_go_to_udp(router):
     router.take_replies(memoryview(b"frame"), 123)
-    assert router.codec.encoded == [(b"frame", 123)]
+    assert router.udp.encoded == [(b"frame", 123)]
+    assert router.http.encoded == []
+
+
+def test_a_frame_with_replies_of_others_goes_to_http_too(router):
+    router.udp.others = 2
+    router.take_replies(memoryview(b"frame"), 123)
+    assert router.udp.encoded == [(b"frame", 123)]
+    assert router.http.encoded == [(b"frame", None)]

@@ -8,7 +8,7 @@ from trackers import announce_request, as_ipv6, pack_name, put
 from common import frames, keys
 from common.config import Config
 from common.values import Network
-from gateway.service import GatewayService, pack_networks
+from gateway.service import GatewayService, Told, pack_networks
 
 
 class Queue:
@@ -34,7 +34,7 @@ def test_networks_are_packed_for_the_codec():
 def gateway(tmp_path):
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind(("127.0.0.1", 0))
-        yield GatewayService(Config(data=tmp_path), [sock], lambda _: [], 1)
+        yield GatewayService(Config(data=tmp_path), [sock], lambda _: [], 1, Told(dict, lambda: True))
 
 
 def test_its_socket_never_waits(gateway):

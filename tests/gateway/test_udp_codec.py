@@ -50,11 +50,11 @@ class Bench:
     def __init__(self, module, families=(socket.AF_INET,), depth=8, links=1, slices=1, answer_invalid=True):
         self.batch = Batch(list(families), depth)
         self.depth = depth
-        self.records = module.Records(allocate, links, slices, depth)
-        self.records.set_key(CLUSTER)
+        self.out = module.Records(allocate, links, slices, depth)
+        self.out.set_key(CLUSTER)
         self.sources = module.Sources(allocate)
         self.sources.set_limits(1000, 100, 1000, 100)
-        self.codec = module.UdpCodec(self.batch, self.records, self.sources, 50, 200, 6, answer_invalid)
+        self.codec = module.UdpCodec(self.batch, self.out, self.sources, 50, 200, 6, answer_invalid)
         self.codec.set_keys(CURRENT, PREVIOUS, WINDOW)
         self.now = START
 
@@ -82,11 +82,11 @@ class Bench:
 
     def records(self, link=0):
         """The records for a link, each 96 bytes."""
-        length = self.records.close(link, 7, 8, 9)
+        length = self.out.close(link, 7, 8, 9)
         if length == 0:
             return []
-        start = link * self.records.frame_size
-        frame = bytes(self.records.view[start : start + length])
+        start = link * self.out.frame_size
+        frame = bytes(self.out.view[start : start + length])
         count = (length - frames.HEADER) // frames.RECORD
         assert frame[: frames.HEADER] == HEADER.pack(frames.VERSION, frames.RECORDS, count, 7, 8, 9)
         return [frame[frames.HEADER + at * frames.RECORD :][: frames.RECORD] for at in range(count)]
@@ -180,7 +180,7 @@ def test_keys_and_networks_have_their_lengths(bench):
         with pytest.raises(ValueError, match="keys have 16 bytes"):
             bench.codec.set_keys(*keys, 0)
     with pytest.raises(ValueError, match="keys have 16 bytes"):
-        bench.records.set_key(bytes(15))
+        bench.out.set_key(bytes(15))
     for networks in ((bytes(31), b""), (b"", bytes(33))):
         with pytest.raises(ValueError, match="a network has"):
             bench.sources.set_networks(*networks)
@@ -190,7 +190,7 @@ def test_links_are_a_table_of_slices(module):
     bench = Bench(module, links=2, slices=4)
     for table, line in ((bytes(6), "each slice"), (b"\0\0\1\0\2\0\0\0", "no such link")):
         with pytest.raises(ValueError, match=line):
-            bench.records.set_links(table)
+            bench.out.set_links(table)
 
 
 def test_doors_refuse_what_does_not_exist(bench):
@@ -199,7 +199,7 @@ def test_doors_refuse_what_does_not_exist(bench):
             bench.codec.decode(door, start, many, START, WINDOW)
     for link in (1, -1):
         with pytest.raises(ValueError, match="no such link"):
-            bench.records.close(link, 0, 0, 0)
+            bench.out.close(link, 0, 0, 0)
 
 
 # Decoding
@@ -259,7 +259,7 @@ def test_records_go_to_the_link_of_their_slice(module):
     links = [2, 0, 1, 2, 0, 1, 2, 0]
     bench = Bench(module, depth=200, links=3, slices=8)
     bench.limit(1000, 1000, 1000, 1000, 1000)
-    bench.records.set_links(struct.pack("<8H", *links))
+    bench.out.set_links(struct.pack("<8H", *links))
     hashes = [os.urandom(20) for _ in range(100)]
     requests = [announce_request(bench.id_of(), info_hash) for info_hash in hashes]
     bench.decode(*requests, scrape_request(bench.id_of(), *hashes[:20]))
