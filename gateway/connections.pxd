@@ -9,6 +9,7 @@ cdef class Connections:
     cdef object listeners
     cdef object sockets
     cdef object crowd
+    cdef list gone
     cdef Sources sources
     cdef Py_ssize_t most
     cdef unsigned int per_source
@@ -54,4 +55,4 @@ cdef class Connections:
     cdef bint _send(self, Py_ssize_t i)
     cdef void _after(self, Py_ssize_t place, unsigned int after)
     cdef void _close(self, Py_ssize_t place)
-    cdef void _forget(self, Py_ssize_t place) noexcept
+    cdef void _forget(self, Py_ssize_t place)

@@ -101,6 +101,7 @@ class Connections:
         self.error = 0
         self.crowd = b""
         self.sockets = {}
+        self.gone = []
         self.lost = 0
         self.over_all = 0
         self.over_source = 0
@@ -111,6 +112,13 @@ class Connections:
     def set_crowd_answer(self, answer: bytes) -> None:
         """What is told to those for whom there is no place."""
         self.crowd = answer
+
+    def take_gone(self) -> list[int]:
+        """Places that were freed while the server kept something for them; to be asked before the next `accept`."""
+        gone = self.gone
+        if gone:
+            self.gone = []
+        return gone
 
     def clear(self) -> None:
         """Forget the rows; they must have been dealt with."""
@@ -490,6 +498,8 @@ class Connections:
 
     def _forget(self, place: size) -> cython.void:
         """Free a place; a late reply's number is that of no place any longer."""
+        if self.held[place] != 0 or self.state[place] == IS_WRITING:
+            self.gone.append(place)
         self.sources.count_connection(self.high[place], self.low[place], -1)
         self.place_of[self.fds[place]] = 0
         self.state[place] = IS_FREE

@@ -44,6 +44,7 @@ AT_COMPLETED = cython.declare(size, frames.AT_COMPLETED)
 AT_TICKET = cython.declare(size, frames.AT_TICKET)
 AT_INTERVAL = cython.declare(size, frames.AT_INTERVAL)
 AT_PEERS = cython.declare(size, frames.AT_PEERS)
+MAX_WANT = cython.declare(size, frames.MAX_WANT)
 EVENT_SCRAPE = cython.declare(u32, frames.EVENT_SCRAPE)
 FLAG_SEEDER = cython.declare(u32, frames.FLAG_SEEDER)
 FLAG_BOTH_FAMILIES = cython.declare(u32, frames.FLAG_BOTH_FAMILIES)
@@ -222,6 +223,10 @@ class HttpCodec:
             if self.connections.state[place] == IS_WAITING and self.connections.due[place] < seconds:
                 self._give_up(place)
                 many += 1
+        for place in range(PLACES):
+            # Its client is gone, and so may be the shard that has not answered.
+            if self.gather_words[place * PLACE // 8 + 2] != 0 and self.gather_words[place * PLACE // 8 + 8] < seconds:
+                self._free_late(place)
         return many
 
     def counters(self) -> list[int]:
@@ -409,7 +414,7 @@ class HttpCodec:
         four_at: size = at + AT_PEERS + (18 * own if wide else 0)
         six_at: size = at + AT_PEERS + (0 if wide else 6 * own)
         interval: u64 = self.answer.be32_at(at + AT_INTERVAL)
-        if AT_PEERS + 6 * fours + 18 * sixes != length or fours + sixes > 400:
+        if AT_PEERS + 6 * fours + 18 * sixes != length or fours + sixes > MAX_WANT:
             return False
         self.high = self.answer.u64_at(at + AT_TICKET + 24)
         self.low = self.answer.u64_at(at + AT_TICKET + 32)
@@ -506,6 +511,12 @@ class HttpCodec:
         self.gather_words[place * PLACE // 8 + 2] = 0
         self.free[self.free_places] = cython.cast(u32, place)
         self.free_places += 1
+
+    def _free_late(self, place: size) -> cython.void:
+        """Free the place of a scrape for whose parts nobody waits any longer."""
+        base: size = place * PLACE // 8
+        if not self._is_waiting(cython.cast(size, self.gather_words[base + 1]), self.gather_words[base + 2]):
+            self._free_gather(place)
 
     def _give_up(self, place: size) -> cython.void:
         """A late request's answer: a valid one with nobody in it and a short interval; a scrape's failure."""

@@ -304,16 +304,18 @@ class HttpRequest:
             end = self.pos
             while end < stop and self.input[end] != 38:
                 end += 1
-            pairs += 1
             self.pair_end = end
             name = self._name_unsafe()
             tail = self.name_tail
             if name == INFO_HAS and tail == 104 and self.name_length == 9:
                 self._hash_unsafe()
-            elif pairs > MOST_PAIRS or end - self.pos > LONGEST_VALUE:
+                self.pos = end + 1
+                continue
+            pairs += 1
+            if pairs > MOST_PAIRS or end - self.pos > LONGEST_VALUE:
                 self.fault = TOO_MANY
                 return
-            elif tail == 0 and self.kind == 1:
+            if self.name_length <= 8 and self.kind == 1:
                 self._value_unsafe(name)
             self.pos = end + 1
 
@@ -325,7 +327,9 @@ class HttpRequest:
         self.name_length = 0
         while self.pos < self.pair_end and self.input[self.pos] != 61:
             byte = self._byte_unsafe()
-            if self.name_length < 8:
+            if byte == 0:
+                self.name_length = 15  # no name has it, and a word could not tell it from its end
+            elif self.name_length < 8:
                 word |= byte << (8 * self.name_length)
             elif self.name_length == 8:
                 self.name_tail = byte
@@ -380,12 +384,11 @@ class HttpRequest:
         elif name == LEFT:
             self.seeder = self._number_unsafe() == 0
         elif name == NUMWANT:
-            number = self._number_unsafe()
             self.numwant = self._number_unsafe()
         elif name == EVENT:
             self._event_unsafe()
         elif name == COMPACT:
-            if self.pair_end - self.pos == 1 and self.input[self.pos] == 48:
+            if self._number_unsafe() == 0:
                 self.options |= ASKS_LIST
             else:
                 self.options &= ~ASKS_LIST
@@ -443,7 +446,14 @@ class HttpRequest:
         a: u64
         b: u64
         first: u64
-        if not self.addresses.read_unsafe(self.pos, self.pair_end):
+        start: size = self.pos
+        to: size = start
+        byte: u32
+        while self.pos < self.pair_end:  # in place: decoded it is not longer
+            byte = self._byte_unsafe()
+            self.input[to] = byte
+            to += 1
+        if not self.addresses.read_unsafe(start, to):
             return False
         a = (self.addresses.low >> 32) & 0xFF
         b = (self.addresses.low >> 40) & 0xFF

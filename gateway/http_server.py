@@ -124,44 +124,54 @@ class HttpServer:
 
     def serve(self, seconds: int) -> None:
         """Deal with the rows, and with requests that were kept until their turn came."""
+        for place in self.connections.take_gone():
+            self.kept.pop(place, None)
+            self.backlog.pop(place, None)
         while self.connections.rows or self.again:
-            retried = set()
+            tails: dict[int, bytes] = {}  # by place: what was kept behind the row that is tried again
             while self.again and self.connections.room():
                 place = self.again.pop()
                 if place in self.kept and self.connections.look(place)[0] == places.READING:
-                    self.resubmit(place)
-                    retried.add(place)
-            self.serve_rows(seconds, retried)
+                    tails[place] = self.resubmit(place)
+            try:
+                others = self.serve_rows(seconds, tails)
+            finally:
+                self.connections.clear()  # also what a failure left: it must not be asked twice
+                self.connections.forget_answers()
+            for place, data in others:
+                self.give_away(place, data)
+            for place, tail in tails.items():
+                if tail and place not in self.kept and self.connections.look(place)[0] != places.FREE:
+                    self.keep(place, tail, seconds)
+                    self.again.append(place)
 
-    def resubmit(self, place: int) -> None:
-        """Let the first kept bytes be a row."""
+    def resubmit(self, place: int) -> bytes:
+        """Let the first kept bytes be a row; returns the others."""
         kept = self.kept.pop(place)
         self.connections.hold(place, False)
-        part = kept[: places.HEAD + 512]
-        if len(part) < len(kept):
-            self.kept[place] = kept[len(part) :]
-        self.connections.put_row(place, part)
+        self.connections.put_row(place, kept[: places.HEAD + 512])
+        return kept[places.HEAD + 512 :]
 
-    def serve_rows(self, seconds: int, retried: set[int]) -> None:
-        """From rows to answers."""
+    def serve_rows(self, seconds: int, tails: dict[int, bytes]) -> list[tuple[int, bytes]]:
+        """From rows to answers; returns the connections that ask for other paths, and what they sent."""
         now = monotonic_ns() // 1000
         done = 0
         others: list[tuple[int, bytes]] = []
         while done < self.connections.rows:
             done = self.codec.decode(done, now, seconds)
-            for row, kind, start in self.codec.take_specials():
+            for row, kind, start in self.codec.take_specials() if self.codec.specials else ():
                 place, data = self.connections.row(row)
                 if kind == http_codec.OTHER:
-                    others.append((place, data))
+                    others.append((place, data + tails.pop(place, b"")))
                 elif kind == http_codec.REST:
-                    self.keep(place, data[start:] + self.kept.pop(place, b""), seconds)
+                    self.keep(place, data[start:] + tails.pop(place, b""), seconds)
+                elif place in tails:
+                    self.keep(place, data + tails.pop(place), seconds)
                 else:
-                    self.take_more(place, data, seconds, place in retried)
+                    self.take_more(place, data, seconds)
             self.router.dispatch()
             self.flush(seconds)
-        self.connections.clear()
-        for place, data in others:
-            self.give_away(place, data + self.kept.pop(place, b""))
+        return others
 
     def flush(self, seconds: int) -> None:
         """Send the answers."""
@@ -172,27 +182,25 @@ class HttpServer:
                 self.watch(place)
             elif answer == -2:
                 self.again.append(place)
-            elif place in self.inner:
-                self.inner.pop(place).set_result(self.connections.answer(answer)[0])
-            else:
+            elif self.connections.look(place)[1] >= 0:
                 self.backlog[place] = self.connections.answer(answer)
                 self.connections.wait_to_write(place, seconds)
                 self.watch(place)
+            elif (future := self.inner.pop(place, None)) is not None and not future.done():
+                future.set_result(self.connections.answer(answer)[0])
         self.connections.forget_answers()
 
     # What is left over
 
-    def take_more(self, place: int, data: bytes, seconds: int, retried: bool) -> None:
+    def take_more(self, place: int, data: bytes, seconds: int) -> None:
         """More of a head, or of what comes behind a request; or nothing: the connection is to be watched."""
         state, _, _, watched = self.connections.look(place)
-        if not data and place in self.backlog:
+        if not data and state == places.WRITING:
             self.write_more(place, seconds)
-        elif data and state == places.READING and not retried:
-            self.keep(place, self.kept.pop(place, b"") + data, seconds)
-            if b"\n" in data or len(self.kept.get(place, b"")) > places.HEAD:
-                self.again.append(place)
         elif data:
-            self.keep(place, data + self.kept.pop(place, b"") if retried else self.kept.pop(place, b"") + data, seconds)
+            self.keep(place, self.kept.pop(place, b"") + data, seconds)
+            if state == places.READING and (b"\n" in data or len(self.kept.get(place, b"")) > places.HEAD):
+                self.again.append(place)
         if not watched and self.connections.look(place)[0] != places.FREE:
             self.watch(place)
 

@@ -72,7 +72,7 @@ class Request(NamedTuple):
     @property
     def hashes(self):
         """How many a scrape is answered for."""
-        return min(frames.MAX_SCRAPE, (len(self.datagram) - 16) // 20)
+        return min(frames.MAX_UDP_SCRAPE, (len(self.datagram) - 16) // 20)
 
     @property
     def records(self):

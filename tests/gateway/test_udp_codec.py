@@ -651,7 +651,7 @@ def test_a_frame_that_was_cut_off_is_answered_up_to_there(bench):
         frame_of(pack_reply(ticket(), bytes(12), own=0xFFFF)),
         frame_of(pack_reply(ticket(), bytes(30), own=2, ipv6=True)),
         frame_of(pack_reply(ticket(door=1))),
-        frame_of(pack_reply(b"\xfe\xff" + bytes(46))),
+        frame_of(pack_reply(b"\xfc\xff" + bytes(46))),
         frame_of(pack_reply(b"\xff\xff\0\0" + struct.pack("<I", 1024) + bytes(40))),
     ],
 )
