@@ -5,6 +5,7 @@ Exit status: 0 done, 1 it could not be done, 2 a mistake in what was asked for.
 
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import NoReturn
 
 import click
@@ -61,7 +62,11 @@ def check(file: Path) -> None:
     "--want", type=click.IntRange(-1, 1000), default=-1, help="Peers wanted; -1, the default, is the tracker's."
 )
 @click.option(
-    "--timeout", type=click.FloatRange(0.01, 60), default=1.0, show_default=True, help="Seconds, of three tries."
+    "--timeout",
+    type=click.FloatRange(0.01, 60),
+    default=1.0,
+    show_default=True,
+    help="Seconds, of three tries; HTTP has all at once.",
 )
 @click.option("--source", metavar="ADDRESS", help="The local address to ask from.")
 def announce(
@@ -72,7 +77,8 @@ def announce(
 
     try:
         what = client.Announce(client.parse_info_hash(info_hash), event, left, port, want)
-        answer = client.announce(client.parse_url(url), what, timeout=timeout, source=source)
+        speaks = client_of(url)
+        answer = speaks.announce(speaks.parse_url(url), what, timeout=timeout, source=source)
     except client.UsageError as error:
         fail(str(error), 2)
     except client.TrackerError as error:
@@ -86,7 +92,11 @@ def announce(
 @click.argument("url")
 @click.argument("info_hashes", metavar="INFOHASH...", nargs=-1, required=True)
 @click.option(
-    "--timeout", type=click.FloatRange(0.01, 60), default=1.0, show_default=True, help="Seconds, of three tries."
+    "--timeout",
+    type=click.FloatRange(0.01, 60),
+    default=1.0,
+    show_default=True,
+    help="Seconds, of three tries; HTTP has all at once.",
 )
 @click.option("--source", metavar="ADDRESS", help="The local address to ask from.")
 def scrape(url: str, info_hashes: tuple[str, ...], timeout: float, source: str | None) -> None:
@@ -95,7 +105,8 @@ def scrape(url: str, info_hashes: tuple[str, ...], timeout: float, source: str |
 
     try:
         hashes = [client.parse_info_hash(text) for text in info_hashes]
-        answers = client.scrape(client.parse_url(url), hashes, timeout=timeout, source=source)
+        speaks = client_of(url)
+        answers = speaks.scrape(speaks.parse_url(url), hashes, timeout=timeout, source=source)
     except client.UsageError as error:
         fail(str(error), 2)
     except client.TrackerError as error:
@@ -103,6 +114,17 @@ def scrape(url: str, info_hashes: tuple[str, ...], timeout: float, source: str |
     from cluster import tables
 
     tables.print_scraped(hashes, answers)
+
+
+def client_of(url: str) -> ModuleType:
+    """The module that speaks a URL's protocol: parse_url, announce, scrape."""
+    if url.lower().startswith("http:"):
+        from cluster import http_client
+
+        return http_client
+    from cluster import client
+
+    return client
 
 
 def fail(message: str, status: int) -> NoReturn:

@@ -76,8 +76,8 @@ def parse_url(url: str) -> Tracker:
         host, port = parts.hostname, parts.port
     except ValueError as error:
         raise UsageError(f"{url}: {error}") from None
-    if parts.scheme in ("http", "https", "ws", "wss"):
-        raise UsageError(f"{url}: this version speaks udp:// only")
+    if parts.scheme in ("https", "ws", "wss"):
+        raise UsageError(f"{url}: this version speaks udp:// and http:// only")
     if parts.scheme != "udp" or not host or not port:
         raise UsageError(f"{url}: expected a URL such as udp://tracker.example:6969/announce")
     rest = parts.path + (f"?{parts.query}" if parts.query else "")
@@ -112,23 +112,38 @@ def scrape(
 
 def ask(tracker: Tracker, question: "Callable[[Conversation], Reply]", timeout: float, source: str | None) -> Reply:
     """Put a question to each address of a tracker until one answers."""
-    failure = TrackerError(f"{tracker.host} has no address of the family of {source}")
-    for family, address in resolve(tracker, source):
+
+    def at(family: socket.AddressFamily, address: Address) -> Reply:
+        with socket.socket(family, socket.SOCK_DGRAM) as sock:
+            if source:
+                sock.bind((source, 0))
+            sock.connect(address)
+            return question(Conversation(sock, timeout))
+
+    return first_answer(tracker.host, tracker.port, source, at)
+
+
+def first_answer(
+    host: str, port: int, source: str | None, ask_at: Callable[[socket.AddressFamily, Address], Reply]
+) -> Reply:
+    """Ask at one address of a tracker after the other until one answers; else the last failure."""
+    failure = None
+    for family, address in resolve(host, port, source):
         try:
-            with socket.socket(family, socket.SOCK_DGRAM) as sock:
-                if source:
-                    sock.bind((source, 0))
-                sock.connect(address)
-                return question(Conversation(sock, timeout))
+            return ask_at(family, address)
         except TrackerError as error:
             failure = error
         except OSError as error:
             failure = TrackerError(f"{address[0]} port {address[1]}: {error.strerror or error}")
+    assert failure is not None  # there is an address
     raise failure
 
 
-def resolve(tracker: Tracker, source: str | None) -> list[tuple[socket.AddressFamily, Address]]:
-    """The addresses behind a tracker's name, those of the source's family if there is one."""
+def resolve(host: str, port: int, source: str | None) -> list[tuple[socket.AddressFamily, Address]]:
+    """The addresses behind a tracker's name, those of the source's family if there is one.
+
+    Raises TrackerError if there is none, UsageError.
+    """
     family = socket.AF_UNSPEC
     if source:
         try:
@@ -136,10 +151,13 @@ def resolve(tracker: Tracker, source: str | None) -> list[tuple[socket.AddressFa
         except ValueError:
             raise UsageError(f"{source}: expected an IP address") from None
     try:
-        found = socket.getaddrinfo(tracker.host, tracker.port, type=socket.SOCK_DGRAM)
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
     except (OSError, UnicodeError) as error:
-        raise TrackerError(f"{tracker.host}: {getattr(error, 'strerror', None) or 'not a host name'}") from None
-    return [(one[0], one[4]) for one in found if family in (socket.AF_UNSPEC, one[0])]  # type: ignore[misc]
+        raise TrackerError(f"{host}: {getattr(error, 'strerror', None) or 'not a host name'}") from None
+    addresses = [(one[0], one[4]) for one in found if family in (socket.AF_UNSPEC, one[0])]
+    if not addresses:
+        raise TrackerError(f"{host} has no address of the family of {source}")
+    return addresses  # type: ignore[return-value]
 
 
 class Conversation:
@@ -209,14 +227,19 @@ class Conversation:
         """The body of a reply of this action. Raises TrackerError."""
         (replied,) = struct.unpack_from(">I", reply)
         if replied == ERROR:
-            text = reply[8:].rstrip(b"\0").decode("utf-8", "replace")
-            raise TrackerError(f"{self.who} answered: {text if text.isprintable() else ascii(text)[1:-1]}")
+            raise TrackerError(f"{self.who} answered: {readable(reply[8:])}")
         if replied != action:
             raise TrackerError(f"{self.who} answered action {action} with action {replied}")
         return reply[8:]
 
     def broken(self, action: int, body: bytes) -> TrackerError:
         return TrackerError(f"{self.who} answered action {action} with {len(body) + 8} bytes, which is no such answer")
+
+
+def readable(raw: bytes) -> str:
+    """A stranger's text for an operator's terminal."""
+    text = raw.rstrip(b"\0").decode("utf-8", "replace")
+    return text if text.isprintable() else ascii(text)[1:-1]
 
 
 def unpack_peers(packed: bytes, address: int) -> list[tuple[str, int]]:

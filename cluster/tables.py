@@ -24,9 +24,9 @@ def print_meaning(file: Path, config: Config) -> None:
 def meanings(config: Config) -> list[tuple[str, str]]:
     """Pairs of a setting's name and what it means in words."""
     gateway, shard = config.gateways[0], config.shards[0]
-    ids, limits = config.connection_ids, config.limits
+    ids, limits, http = config.connection_ids, config.limits, config.http
     return [
-        (f"gateway {gateway.name}", f"listens on {_list(gateway.listen)} (UDP)"),
+        (f"gateway {gateway.name}", f"listens on {_list(gateway.listen)} (UDP and HTTP)"),
         (f"shard {shard.name}", f"stores at most {shard.memory}, weight {shard.weight:g}, in {config.slices} slices"),
         ("admin", f"http://{config.admin} (metrics, health)" if config.admin else "none"),
         ("data", f"key files in {config.data}"),
@@ -35,9 +35,14 @@ def meanings(config: Config) -> list[tuple[str, str]]:
         ("connection ids", f"good for {format_duration(ids.window * ids.windows)} at least; {_invalid(config)}"),
         ("connects", _bucket(limits.connects)),
         ("announces, scrapes", _bucket(limits.requests)),
+        (
+            "HTTP connections",
+            f"{http.connections}, {http.per_source} of one source; closed after {http.idle} of silence",
+        ),
         ("stored of a source", f"{limits.new_swarms} new swarms a minute, {limits.entries} peers"),
         ("never refused", _list(limits.exempt) or "nobody"),
         ("IP field trusted of", _list(config.trust_ip_field) or "nobody"),
+        ("X-Forwarded-For trusted of", _list(config.trusted_proxies) or "nobody"),
         ("log", _log(config)),
     ]
 

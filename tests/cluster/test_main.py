@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from trackers import Process
 
 HASH = "ab" * 20
 
@@ -38,7 +39,7 @@ def test_check_says_what_a_file_means(tmp_path):
     told = shoal("check", file)
     assert told.returncode == 0
     assert told.stdout.startswith(f"{file}: fine")
-    for part in ("0.0.0.0:6969, [::]:6969 (UDP)", "shard big", "2 GiB", "listed for 38m", "/srv/shoal"):
+    for part in ("0.0.0.0:6969, [::]:6969 (UDP and HTTP)", "shard big", "2 GiB", "listed for 38m", "/srv/shoal"):
         assert part in told.stdout
 
 
@@ -77,7 +78,12 @@ def test_a_user_without_a_home_is_told(tmp_path):
 
 @pytest.mark.parametrize("command", ["announce", "scrape"])
 def test_the_client_refuses_what_makes_no_sense(command):
-    assert "this version speaks udp:// only" in refused(shoal(command, "http://127.0.0.1:1/announce", HASH))
+    assert "this version speaks udp:// and http:// only" in refused(
+        shoal(command, "https://127.0.0.1:1/announce", HASH)
+    )
+    assert "expected a URL such as http://" in refused(shoal(command, "http://127.0.0.1:0/announce", HASH))
+    assert "expected an info-hash" in refused(shoal(command, "http://127.0.0.1:1", "abc"))
+    assert "expected an IP address" in refused(shoal(command, "http://127.0.0.1:1", HASH, "--source", "here"))
     assert "expected an info-hash" in refused(shoal(command, "udp://127.0.0.1:1", "abc"))
     assert "expected an IP address" in refused(shoal(command, "udp://127.0.0.1:1", HASH, "--source", "here"))
     assert shoal(command, "udp://127.0.0.1:1").returncode == 2
@@ -93,9 +99,43 @@ def test_no_answer_is_one_line(command):
     assert "nowhere.invalid" in refused(shoal(command, "udp://nowhere.invalid:1", HASH), status=1)
 
 
+@pytest.mark.parametrize("command", ["announce", "scrape"])
+def test_no_answer_over_http_is_one_line(command):
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        port = mute.getsockname()[1]
+        line = refused(shoal(command, f"http://127.0.0.1:{port}", HASH, "--timeout", "0.05"), status=1)
+        assert f"127.0.0.1 port {port}: no answer in 0.15 s" in line
+
+
+def test_http_shows_what_udp_shows(tmp_path):
+    with Process(tmp_path) as tracker:
+        for host in ("127.0.0.1", "[::1]"):
+            port = tracker.addresses[host == "[::1]"][1]
+            told = shoal("announce", f"HTTP://{host}:{port}", HASH, "--event", "started", "--port", "7000")
+            assert (told.returncode, told.stderr) == (0, "")
+        tables = {}
+        for scheme in ("udp", "http"):
+            url = f"{scheme}://127.0.0.1:{tracker.addresses[0][1]}/announce"
+            asked = shoal("announce", url, HASH, "--left", "5", "--port", "7001", "--source", "127.0.0.2")
+            counts, _, peers = asked.stdout.partition("\n")
+            assert counts.startswith("seeders: 2, leechers: 1, ")
+            tables[scheme] = (peers, shoal("scrape", url, HASH, "00" * 20).stdout)
+    assert "127.0.0.1  7000" in tables["udp"][0]
+    assert "::1        7000" in tables["http"][0]
+    assert tables["udp"][0] in tables["http"][0]
+    assert tables["udp"][1] == tables["http"][1]
+    assert HASH in tables["udp"][1]
+
+
+def test_the_trackers_refusal_over_http_is_one_line(tmp_path):
+    with Process(tmp_path) as tracker:
+        url = f"http://127.0.0.1:{tracker.addresses[0][1]}/announce?{'a=b&' * 120}c=d"
+        assert "answered: too many parameters" in refused(shoal("announce", url, HASH), status=1)
+
+
 def test_a_command_imports_only_what_it_needs():
     code = "import cluster.__main__, sys; print(*sorted(sys.modules))"
     loaded = subprocess.run(
         [sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True
     ).stdout.split()
-    assert not {"rich", "yaml", "msgspec", "aiohttp", "uvloop"} & set(loaded)
+    assert not {"rich", "yaml", "msgspec", "aiohttp", "uvloop", "bencode2", "http"} & set(loaded)
