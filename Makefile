@@ -18,7 +18,7 @@ test: $(INSTALLED) $(TESTABLE)
 	@.venv/bin/pytest $(ARGS)
 
 bench: $(INSTALLED)
-	@tools/need opentracker
+	@tools/need opentracker wrk
 	@.venv/bin/python -P loadtests/bench.py $(ARGS)
 
 lint: $(INSTALLED) $(TESTABLE)
