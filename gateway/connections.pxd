@@ -30,6 +30,7 @@ cdef class Connections:
     cdef unsigned int[::1] row_at
     cdef unsigned int[::1] row_length
     cdef readonly Py_ssize_t rows
+    cdef readonly Py_ssize_t knocks
     cdef Py_ssize_t taken
     cdef unsigned char[::1] output
     cdef unsigned int[::1] answer_place

@@ -90,6 +90,7 @@ class Connections:
         self.row_length = memoryview(bytearray(4 * 512)).cast("I")
         self.rows = 0
         self.taken = 0
+        self.knocks = 0
         self.output = allocate(32 << 20)
         self.answer_place = memoryview(bytearray(4 * 4096)).cast("I")
         self.answer_at = memoryview(bytearray(4 * 4096)).cast("I")
@@ -127,7 +128,7 @@ class Connections:
 
     def room(self) -> bool:
         """Whether another row can be taken."""
-        return self.rows < 512 and self.taken + HEAD + 512 <= 512 << 10
+        return self.rows < ROWS and self.taken + LONGEST <= INPUT
 
     def accept(self, index: int, many: int, now: u32) -> int:
         """Accept up to `many` connections of a listener and read what they sent; returns how many came.
@@ -153,17 +154,22 @@ class Connections:
         return came
 
     def read(self, events: list, first: int) -> int:
-        """Read what came on connections that epoll named, from the `first` on; returns where to go on."""
+        """Read what came on connections that epoll named, from the `first` on; returns where to go on.
+
+        `knocks` then says how many of them are none of ours: listeners.
+        """
         i: size
         fd: cython.int
-        place: size
+        if first == 0:
+            self.knocks = 0
         for i in range(first, len(events)):
-            if not self.room():
+            if self.rows >= ROWS or self.taken + LONGEST > INPUT:
                 return i
             fd = events[i][0]
-            place = self.place_of[fd] - 1 if fd < len(self.place_of) else -1
-            if place >= 0:
-                self._read(place)
+            if fd >= len(self.place_of) or self.place_of[fd] == 0:
+                self.knocks += 1
+            else:
+                self._read(self.place_of[fd] - 1)
         return len(events)
 
     def put_row(self, place: int, data: View) -> None:

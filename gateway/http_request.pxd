@@ -41,6 +41,7 @@ cdef class HttpRequest:
     cdef unsigned long long numwant
 
     cdef Py_ssize_t read_unsafe(self, Py_ssize_t at, Py_ssize_t end) noexcept nogil
+    cdef Py_ssize_t _find(self, unsigned int byte, Py_ssize_t at, Py_ssize_t end) noexcept nogil
     cdef Py_ssize_t _line_end(self, Py_ssize_t at, Py_ssize_t end) noexcept nogil
     cdef bint _may_be_request_unsafe(self, Py_ssize_t at, Py_ssize_t end) noexcept nogil
     cdef bint _request_line_unsafe(self, Py_ssize_t at, Py_ssize_t end) noexcept nogil

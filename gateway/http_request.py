@@ -11,7 +11,7 @@ from gateway import http_texts
 if cython.compiled:
     from cython.cimports.gateway.http_addresses import AddressReader
     from cython.cimports.gateway.sources import Sources, is_ipv6
-    from cython.cimports.libc.string import memcmp, memcpy, memmove
+    from cython.cimports.libc.string import memchr, memcmp, memcpy, memmove
 else:
     from gateway.http_addresses import AddressReader
     from gateway.sources import Sources, is_ipv6
@@ -132,13 +132,22 @@ class HttpRequest:
                 return end
             self._header_unsafe(at, line)
 
+    def _find(self, byte: u32, at: size, end: size) -> size:
+        """Where a byte is first, from `at` on; `end` if it is not there."""
+        if at < 0 or at >= end or end > len(self.input):
+            return end
+        if cython.compiled:
+            found = cython.cast(cython.p_uchar, memchr(cython.address(self.input[at]), byte, end - at))
+            return end if found == cython.NULL else found - cython.address(self.input[0])
+        else:
+            while at < end and self.input[at] != byte:
+                at += 1
+            return at
+
     def _line_end(self, at: size, end: size) -> size:
         """Where the line from `at` on has its line feed; 0 if it has none before `end`."""
-        while at < end:
-            if self.input[at] == 10:
-                return at
-            at += 1
-        return 0
+        found: size = self._find(10, at, end)
+        return found if found < end else 0
 
     def _may_be_request_unsafe(self, at: size, end: size) -> cython.bint:
         """Whether what came so far can be the beginning of a request: a method, then printable bytes."""
@@ -182,6 +191,11 @@ class HttpRequest:
         word: u64 = 0
         byte: u64
         i: size
+        if at < 0 or many > 8 or at + many > len(self.input):
+            return 0
+        if cython.compiled and many == 8:
+            memcpy(cython.address(word), cython.address(self.input[at]), 8)
+            return word
         for i in range(many):
             byte = self.input[at + i]
             word |= byte << (8 * i)
@@ -323,13 +337,22 @@ class HttpRequest:
         """Read a pair's name: its first eight bytes, the next in name_tail; `pos` is then at the value."""
         word: u64 = 0
         byte: u64
+        end: size = self._find(61, self.pos, self.pair_end)
         self.name_tail = 0
         self.name_length = 0
-        while self.pos < self.pair_end and self.input[self.pos] != 61:
-            byte = self._byte_unsafe()
+        if end - self.pos > 9 and self._find(37, self.pos, end) == end:
+            self.name_length = end - self.pos  # no name that we know
+            self.name_tail = ALL64
+            self.pos = end
+        while self.pos < end:
+            byte = self.input[self.pos]
+            if byte == 37 or byte == 43:
+                byte = self._byte_unsafe()
+            else:
+                self.pos += 1
             if byte == 0:
                 self.name_length = 15  # no name has it, and a word could not tell it from its end
-            elif self.name_length < 8:
+            if self.name_length < 8:
                 word |= byte << (8 * self.name_length)
             elif self.name_length == 8:
                 self.name_tail = byte
@@ -365,7 +388,11 @@ class HttpRequest:
         byte: u32
         self.bad_escape = False
         while self.pos < self.pair_end:
-            byte = self._byte_unsafe()
+            byte = self.input[self.pos]
+            if byte == 37 or byte == 43:
+                byte = self._byte_unsafe()
+            else:
+                self.pos += 1
             if many < 20:
                 self.key[many] = byte
             many += 1

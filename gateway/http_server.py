@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 ROUNDS = 4  # batches in a turn of the loop
-BUSY = 32  # connections of a batch after which more are likely to wait
+BUSY = 8  # connections of a batch after which more are likely to wait
 EVENTS = 512
 ACCEPTS = 128  # connections accepted before those that are open are heard again
 KEPT = 64 << 10  # bytes of requests behind the one that waits
@@ -96,20 +96,21 @@ class HttpServer:
                 break
             self.batch_sizes.add(len(events))
             self.hear(events)
-            if len(events) < BUSY and not any(fd in self.listening for fd, _ in events):
+            if len(events) < BUSY and not self.connections.knocks:
                 break
         self.turns.add((monotonic_ns() - began) // 1000 + 1)
 
     def hear(self, events: list[tuple[int, int]]) -> None:
         """Accept, read and answer."""
         seconds = self.seconds()
-        for fd, _ in events:
-            if fd in self.listening:
-                self.accept(fd, seconds)
         done = 0
         while done < len(events):
             done = self.connections.read(events, done)
             self.serve(seconds)
+        if self.connections.knocks:
+            for fd, _ in events:
+                if fd in self.listening:
+                    self.accept(fd, seconds)
 
     def accept(self, fd: int, seconds: int) -> None:
         """Accept some connections, and answer what they ask."""
