@@ -46,9 +46,14 @@ class Figures:
         self.when = now
 
     def _read(self) -> tuple[int, int]:
-        values = self.gateway.codec.counters()
-        answers = sum(values[place] for place in counters.ANSWER_KINDS.values())
-        return answers, sum(values[place] for place in counters.REFUSALS.values())
+        """Answers and refusals so far, of UDP and HTTP."""
+        udp = self.gateway.codec.counters()
+        http = self.gateway.http_codec.counters()
+        _, over_all, over_source, _ = self.gateway.connections.counters()
+        answers = sum(udp[place] for place in counters.ANSWER_KINDS.values())
+        answers += http[counters.HTTP_ANNOUNCE_ANSWERS] + http[counters.HTTP_SCRAPE_ANSWERS]
+        refusals = sum(udp[place] for place in counters.REFUSALS.values())
+        return answers, refusals + sum(http[counters.HTTP_FAILURES :]) + over_all + over_source
 
 
 def show(address: bytes) -> str:

@@ -7,6 +7,7 @@ import select
 import signal
 import socket
 import time
+import urllib.request
 
 import pytest
 from trackers import (
@@ -239,8 +240,10 @@ def test_figures(local, caplog):
     with Client(local.addresses[0]) as client:
         client.announce(bytes(20))
         client.exchange(bytes(15))
+    with urllib.request.urlopen(f"http://127.0.0.1:{local.addresses[0][1]}/scrape", timeout=PATIENCE) as answer:
+        assert b"failure reason" in answer.read()
     local.call(local.tracker.figures.tell)
-    assert " answers/s, 1 refused, 1 torrents, 1 peers, " in caplog.text
+    assert " answers/s, 2 refused, 1 torrents, 1 peers, " in caplog.text
 
 
 def run_for_three_calls(tracker, call):
