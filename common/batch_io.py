@@ -106,10 +106,10 @@ class Arrays:
             (5, 0 if fixed else 40 if ipv6 else 32, 0),
         ):
             fill_column(self.headers[8 * first + column : 8 * (first + count) : 8], begin + step * first, step)
-        fill_column(
-            self.iovecs[2 * first : 2 * (first + count) : 2], self.data_address + self.stride * first, self.stride
-        )
-        fill_column(self.iovecs[2 * first + 1 : 2 * (first + count) : 2], self.room, 0)
+        if self.room:  # otherwise the codec says what is sent
+            base = self.data_address + self.stride * first
+            fill_column(self.iovecs[2 * first : 2 * (first + count) : 2], base, self.stride)
+            fill_column(self.iovecs[2 * first + 1 : 2 * (first + count) : 2], self.room, 0)
         fill_column(self.controls[6 * first : 6 * (first + count) : 6], 36 if ipv6 else 28, 0)
         fill_column(self.controls[6 * first + 1 : 6 * (first + count) : 6], level | (kind << 32), 0)
 
@@ -141,12 +141,19 @@ class Batch:
         self.received = Arrays(self.sockets * depth, STRIDE, LONGEST)
         self.sent = Arrays(2 * self.sockets * depth, DIRECT, 0)
         self.fixed = tuple(fixed) or (False,) * len(families)
-        for i in range(self.sockets):
-            self.received.fill(i * depth, depth, self.ipv6[i] != 0, self.fixed[i])
-            self.sent.fill(2 * i * depth, 2 * depth, self.ipv6[i] != 0, self.fixed[i])
+        self.ready = [False] * self.sockets
+
+    def _make_ready(self, index: int) -> None:
+        """Fill in the headers of a socket: not before it is used, as many addresses never are."""
+        depth, ipv6, fixed = self.depth, self.ipv6[index] != 0, self.fixed[index]
+        self.received.fill(index * depth, depth, ipv6, fixed)
+        self.sent.fill(2 * index * depth, 2 * depth, ipv6, fixed)
+        self.ready[index] = True
 
     def receive(self, index: int, sock: socket.socket) -> int:
         """Take what waits at socket `index`, at most `depth` datagrams; returns how many."""
+        if not self.ready[index]:
+            self._make_ready(index)
         if self.single:
             return self._receive_singly(index, sock)
         headers = self.received.headers_address + 64 * self.depth * index
@@ -158,6 +165,8 @@ class Batch:
 
     def send(self, index: int, sock: socket.socket, many: int) -> int:
         """Send the first `many` queued datagrams of socket `index`; returns how many could not be sent."""
+        if not self.ready[index]:
+            self._make_ready(index)
         if self.single:
             return self._send_singly(index, sock, many)
         headers = self.sent.headers_address + 128 * self.depth * index

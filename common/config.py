@@ -260,7 +260,7 @@ def _check_endpoints(config: Config) -> None:
             raise ConfigError(where, f"a port that is not taken, as by {taken_at} ({taken})", endpoint)
     for taken_at, taken in listening:
         if config.admin is not None and config.admin.clashes(taken):
-            raise ConfigError("admin", f"another port than that of {taken_at}, where HTTP will be served", config.admin)
+            raise ConfigError("admin", f"another port than that of {taken_at}, where HTTP is served", config.admin)
 
 
 def _check_one_process(config: Config) -> None:

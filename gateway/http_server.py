@@ -260,10 +260,13 @@ class HttpServer:
 
     def ask(self, head: bytes, address: tuple[int, int], future: Future[bytes]) -> None:
         """Answer a request as if it had come by a connection of ours: `future` gets the whole HTTP answer."""
-        place = self.connections.open_inner(*address)
-        if place < 0 or len(head) > places.HEAD or not self.connections.room():
-            if place >= 0:
-                self.connections.close_inner(place)
+        if len(head) > places.HEAD:
+            self.flooded += 1
+            future.set_result(http_texts.failure(http_texts.LONG_HEAD, 0))
+            return
+        place = self.connections.open_inner(*address) if self.connections.room() else -1
+        if place < 0:
+            self.no_room += 1
             future.set_result(http_texts.failure(http_texts.CROWD, 0))
             return
         self.inner[place] = future

@@ -124,8 +124,9 @@ class GatewayService:
         yield metrics.counter("shoal_unsent", "Answers that the system did not take", self.udp.unsent)
         yield from metrics.http(self.http_codec.counters(), self.connections.counters(), self.connections.open_places())
         waits = "Connections named at once by the system"
+        requests = "Turns of the loop that had connections to serve, by how long they took"
         yield metrics.histogram("shoal_http_batch_connections", waits, self.http.batch_sizes)
-        yield metrics.histogram("shoal_http_turn_seconds", turns, self.http.turns, 1e-6)
+        yield metrics.histogram("shoal_http_turn_seconds", requests, self.http.turns, 1e-6)
         ends = {"slow": self.http.slow, "flooded": self.http.flooded, "no_room": self.http.no_room}
         yield metrics.named("shoal_http_dropped", "Connections ended by us, by reason", "reason", ends)
         yield metrics.counter("shoal_web_requests", "Requests to the web application", self.web.requests)

@@ -63,6 +63,7 @@ class Web:
         self.healthy = healthy
         self.runner: web.AppRunner | None = None
         self.heard: dict[web.RequestHandler, float] = {}  # by connection: when its last request came
+        self.coming: set[web.RequestHandler] = set()  # those that have no transport yet
         self.tasks: set[asyncio.Task[None]] = set()
         self.requests = 0
         self.turned_away = 0
@@ -87,6 +88,8 @@ class Web:
     def take(self, fd: int, data: bytes) -> None:
         """Take over an open connection that has sent `data`."""
         sock = socket.socket(fileno=fd)
+        if len(self.heard) >= MOST:
+            self.forget_closed()
         if self.runner is None or self.runner.server is None or len(self.heard) >= MOST:
             self.turned_away += 1
             with contextlib.suppress(OSError):
@@ -102,20 +105,29 @@ class Web:
         assert self.runner.server is not None
         handler = self.runner.server()
         self.heard[handler] = monotonic()
+        self.coming.add(handler)
         try:
             await asyncio.get_running_loop().connect_accepted_socket(lambda: HandedOver(handler, data), sock)
         except OSError:  # gone meanwhile
-            self.heard.pop(handler, None)
             sock.close()
+        finally:
+            self.coming.discard(handler)
 
     def tick(self) -> None:
         """Close connections that ask nothing any longer; to be called every second."""
         now = monotonic()
-        for handler, since in list(self.heard.items()):
-            if handler.transport is None:
-                del self.heard[handler]
-            elif now - since > IDLE:
+        self.forget_closed()
+        for handler, since in self.heard.items():
+            if now - since > IDLE and handler.transport is not None:
                 handler.transport.close()
+
+    def forget_closed(self) -> None:
+        """Connections that are closed leave room for others."""
+        self.heard = {
+            handler: since
+            for handler, since in self.heard.items()
+            if handler.transport is not None or handler in self.coming
+        }
 
     @web.middleware
     async def _note(self, request: web.Request, handler: Handler) -> web.StreamResponse:

