@@ -1,24 +1,34 @@
 """BitTorrent clients as processes, bound to loopback addresses, that learn of others from the tracker only.
 
-                 UDP over IPv4   UDP over IPv6
-aria2            yes             no: it resolves the names of UDP trackers to IPv4 addresses only
-transmission     yes             no: it opens an IPv6 socket only on a machine with a global IPv6 address
-libtorrent       yes             yes
+                 UDP over IPv4   UDP over IPv6   HTTP over IPv4 and IPv6
+aria2            yes             no              yes
+transmission     yes             no              yes
+libtorrent       yes             yes             yes
+
+Over UDP aria2 resolves the names of trackers to IPv4 addresses only, and Transmission opens an IPv6 socket only on
+a machine with a global IPv6 address.
 
 Transmission is told of loopback peers like anybody, but connects to none; others must connect to it. So two of them
-cannot meet here.
+cannot meet here. It asks HTTP trackers from the IPv4 address that it is bound to, so for IPv6 it is bound to none.
 """
 
 import importlib.util
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
 import sys
+import threading
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import pytest
+
+GIVEN = set()  # ports that clients have or had
+GIVEN_LOCK = threading.Lock()
 
 
 class Client:
@@ -31,6 +41,7 @@ class Client:
         self.torrent = torrent
         self.folder = folder
         self.host = host
+        self.ipv6 = ":" in host
         self.metainfo = folder / "metainfo" / "a.torrent"
         self.metainfo.parent.mkdir(parents=True)
         self.metainfo.write_bytes(torrent.metainfo)
@@ -81,8 +92,9 @@ class Aria2(Client):
     def command(self):
         # Its UDP trackers need its DHT, which is given no node, and which private torrents do not use.
         port = free_port(self.host)
+        ipv6 = "--disable-ipv6=false" if self.ipv6 else "--disable-ipv6=true"
         return [
-            "aria2c", "--no-conf", "--enable-dht=true", "--enable-dht6=false", "--disable-ipv6=true",
+            "aria2c", "--no-conf", "--enable-dht=true", "--enable-dht6=false", ipv6,
             "--bt-enable-lpd=false", "--enable-peer-exchange=false", "--check-integrity=true", "--seed-ratio=0.0",
             "--file-allocation=none", f"--interface={self.host}", f"--listen-port={port}", f"--dht-listen-port={port}",
             f"--dht-file-path={self.folder / 'dht.dat'}", f"--dir={self.folder}", str(self.metainfo),
@@ -93,16 +105,21 @@ class Transmission(Client):
     connects = False
     install = "sudo apt-get install -y transmission-daemon && sudo systemctl disable --now transmission-daemon"
 
+    def __init__(self, torrent, folder, host):
+        super().__init__(torrent, folder, host)
+        self.rpc_port = free_port("127.0.0.1")
+
     def command(self):
         settings = {
-            "bind-address-ipv4": self.host,
+            "bind-address-ipv4": "0.0.0.0" if self.ipv6 else self.host,
             "bind-address-ipv6": "::1",
             "dht-enabled": False,
             "lpd-enabled": False,
             "pex-enabled": False,
             "utp-enabled": False,
             "port-forwarding-enabled": False,
-            "rpc-enabled": False,
+            "rpc-bind-address": "127.0.0.1",
+            "rpc-port": self.rpc_port,
             "peer-port": free_port(self.host),
             "download-dir": str(self.folder),
             "watch-dir": str(self.metainfo.parent),
@@ -110,6 +127,19 @@ class Transmission(Client):
         }
         (self.folder / "settings.json").write_text(json.dumps(settings))
         return ["transmission-daemon", "--foreground", "--config-dir", str(self.folder)]
+
+    def stop(self):
+        """When it ends it says goodbye over UDP only; told to stop a torrent it does over HTTP too."""
+        url = f"http://127.0.0.1:{self.rpc_port}/transmission/rpc"
+        body = json.dumps({"method": "torrent-stop"}).encode()
+        try:
+            urllib.request.urlopen(url, body, timeout=20)
+            raise AssertionError("a request without a session id was taken")
+        except urllib.error.HTTPError as refusal:  # with the id that is to be told
+            with refusal:
+                headers = {"X-Transmission-Session-Id": refusal.headers["X-Transmission-Session-Id"]}
+        with urllib.request.urlopen(urllib.request.Request(url, body, headers), timeout=20) as answer:
+            assert json.load(answer)["result"] == "success"
 
 
 class Libtorrent(Client):
@@ -119,16 +149,21 @@ class Libtorrent(Client):
         if importlib.util.find_spec("libtorrent") is None:
             self.is_missing("libtorrent")
         script = Path(__file__).with_name("libtorrent_client.py")
-        return [sys.executable, "-P", str(script), str(self.metainfo), str(self.folder), self.host]
+        address = f"[{self.host}]" if self.ipv6 else self.host
+        return [sys.executable, "-P", str(script), str(self.metainfo), str(self.folder), address]
 
 
 def free_port(host):
-    """A port that is free for TCP and UDP."""
+    """A port that is free for TCP and UDP, below those that the system gives to connections, and nobody else's."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     while True:
-        with socket.socket(type=socket.SOCK_STREAM) as stream, socket.socket(type=socket.SOCK_DGRAM) as datagrams:
-            stream.bind((host, 0))
+        port = random.randrange(10_000, 32_768)
+        with socket.socket(family) as stream, socket.socket(family, socket.SOCK_DGRAM) as datagrams, GIVEN_LOCK:
             try:
-                datagrams.bind(stream.getsockname())
+                stream.bind((host, port))
+                datagrams.bind((host, port))
             except OSError:
                 continue
-            return stream.getsockname()[1]
+            if port not in GIVEN:
+                GIVEN.add(port)
+                return port

@@ -5,6 +5,7 @@ What each client can do is told in running.py; those pairs are tried that can co
 
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 import pytest
@@ -13,38 +14,56 @@ from clients.torrents import make_torrent
 from trackers import Client
 
 SIZE = (4 << 20) + 12_345
-PATIENCE = 45  # Transmission decides every 10 s who gets something
+PATIENCE = 60
+AT_ONCE = 12  # Transmission decides every 10 s who gets something, so a transfer is mostly waiting
 
-PAIRS = [
-    (Aria2, Aria2),
-    (Aria2, Libtorrent),
+PAIRS = [  # those that take long first
     (Aria2, Transmission),
-    (Libtorrent, Aria2),
-    (Libtorrent, Libtorrent),
-    (Libtorrent, Transmission),
     (Transmission, Aria2),
+    (Libtorrent, Transmission),
     (Transmission, Libtorrent),
+    (Aria2, Aria2),
+    (Libtorrent, Aria2),
+    (Aria2, Libtorrent),
+    (Libtorrent, Libtorrent),
 ]
-NAMES = [f"{seeding.__name__}-{leeching.__name__}" for seeding, leeching in PAIRS]
+LISTEN = {"ipv4": 0, "ipv6": 1}
+TRANSFERS = [
+    *(("udp", "ipv4", *pair) for pair in PAIRS),
+    ("udp", "ipv6", Libtorrent, Libtorrent),
+    *(("http", family, *pair) for family in LISTEN for pair in PAIRS),
+]
+NAMES = [f"{scheme}-{family}-{one.__name__}-{other.__name__}" for scheme, family, one, other in TRANSFERS]
 
 
-@pytest.mark.parametrize(("seeding", "leeching"), PAIRS, ids=NAMES)
-def test_a_file_is_carried_over_ipv4(tracker, tmp_path, seeding, leeching):
-    carry(tracker.addresses[0], tmp_path, seeding, leeching)
+@pytest.fixture(scope="module")
+def transfers(request, tracker, tmp_path_factory):
+    """The transfers of all tests that are to run, some at once."""
+    wanted = [item.callspec.params["transfer"] for item in request.session.items if item.module is request.module]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        running = {}
+        for transfer in wanted:
+            scheme, family, seeding, leeching = transfer
+            address = tracker.addresses[LISTEN[family]]
+            folder = tmp_path_factory.mktemp("transfer")
+            running[transfer] = pool.submit(carry, scheme, address, folder, seeding, leeching)
+        yield running
+        pool.shutdown(cancel_futures=True)
 
 
-def test_a_file_is_carried_over_ipv6(tracker, tmp_path):
-    carry(tracker.addresses[1], tmp_path, Libtorrent, Libtorrent)
+@pytest.mark.parametrize("transfer", TRANSFERS, ids=NAMES)
+def test_a_file_is_carried(transfers, transfer):
+    transfers[transfer].result()
 
 
-def carry(address, folder, seeding, leeching):
+def carry(scheme, address, folder, seeding, leeching):
     """Let one client give a file to another, and see that the tracker counts what they do."""
     host = f"[{address[0]}]" if ":" in address[0] else address[0]
-    torrent = make_torrent(f"udp://{host}:{address[1]}/announce", "file.bin", os.urandom(SIZE))
+    torrent = make_torrent(f"{scheme}://{host}:{address[1]}/announce", "file.bin", os.urandom(SIZE))
     with ExitStack() as running:
         ask = running.enter_context(Client(address))
-        seeder = running.enter_context(seeding(torrent, folder / "seeder", host))
-        leecher = running.enter_context(leeching(torrent, folder / "leecher", host))
+        seeder = running.enter_context(seeding(torrent, folder / "seeder", address[0]))
+        leecher = running.enter_context(leeching(torrent, folder / "leecher", address[0]))
 
         def wait_for_counts(seeders, completed, leechers):
             wait_until(lambda: ask.scrape(torrent.info_hash) == [(seeders, completed, leechers)])
