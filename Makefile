@@ -14,7 +14,7 @@ run: $(INSTALLED)
 	@.venv/bin/shoal up $(ARGS)
 
 test: $(INSTALLED) $(TESTABLE)
-	@tools/need aria2 transmission-daemon
+	@tools/need aria2 transmission-daemon nginx-light curl
 	@.venv/bin/pytest $(ARGS)
 
 bench: $(INSTALLED)
