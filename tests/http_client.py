@@ -68,6 +68,8 @@ class HttpClient:
         try:
             self.socket.settimeout(PATIENCE)
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            # Its port lingers a minute after it; a tracker may listen there.
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if source is not None:
                 self.socket.bind((source, 0))
             self.socket.connect(address)
