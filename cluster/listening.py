@@ -20,6 +20,7 @@ RECEIVE_BUFFER = 8 << 20  # bytes: what arrives while the loop is elsewhere, or 
 SEND_BUFFER = 8 << 20  # bytes: the answers of a batch, which are given to the system at once
 BACKLOG = 4096  # connections that wait to be accepted; the system may allow fewer
 DEFER = 2  # seconds that one may wait for its request before we hear of it
+CHOICES = 16  # of port 0, which the system chooses for UDP: it may be taken for TCP
 MOST_ADDRESSES = 16  # of a family that have a socket of their own
 SO_SNDBUFFORCE, SO_RCVBUFFORCE = 32, 33  # of asm-generic/socket.h: root may exceed net.core.wmem_max and rmem_max
 
@@ -36,18 +37,33 @@ def open_sockets(config: Config) -> list[socket.socket]:
     datagrams: list[socket.socket] = []
     streams: list[socket.socket] = []
     for index, endpoint in enumerate(config.gateways[0].listen):
-        kind = "UDP"
         try:
-            datagrams.append(open_udp(endpoint))
-            kind = "TCP"
-            streams.append(open_tcp(endpoint, datagrams[-1].getsockname()[1]))
-        except OSError as error:
+            both = open_both(endpoint)
+        except ListenError as error:
             for opened in datagrams + streams:
                 opened.close()
-            where = f"gateways[0].listen[{index}]"
-            raise ListenError(f"{where}: cannot listen on {endpoint} ({kind}): {error.strerror or error}") from None
+            raise ListenError(f"gateways[0].listen[{index}]: {error}") from None
+        datagrams.append(both[0])
+        streams.append(both[1])
     report_buffer(datagrams[0])
     return datagrams + streams + open_fixed(datagrams)
+
+
+def open_both(endpoint: Endpoint) -> tuple[socket.socket, socket.socket]:
+    """A UDP and a TCP socket at one port. Raises ListenError."""
+    tries = 1 if endpoint.port else CHOICES
+    while True:
+        datagrams = None
+        try:
+            datagrams = open_udp(endpoint)
+            return datagrams, open_tcp(endpoint, datagrams.getsockname()[1])
+        except OSError as error:
+            kind = "UDP" if datagrams is None else "TCP"
+            if datagrams is not None:
+                datagrams.close()
+            tries -= 1
+            if not tries:
+                raise ListenError(f"cannot listen on {endpoint} ({kind}): {error.strerror or error}") from None
 
 
 def open_fixed(sockets: list[socket.socket]) -> list[socket.socket]:

@@ -1,3 +1,4 @@
+import contextlib
 import logging
 import socket
 
@@ -27,6 +28,35 @@ def test_sockets_come_in_the_order_of_the_file(opened):
     assert [sock.type for sock in opened] == 3 * [socket.SOCK_DGRAM] + 3 * [socket.SOCK_STREAM]
     assert [sock.getsockname()[1] for sock in opened[:3]] == [sock.getsockname()[1] for sock in opened[3:]]
     assert not any(sock.getblocking() for sock in opened)
+
+
+def take_for_tcp(monkeypatch, opened, times):
+    """Let the port of the next UDP sockets be taken for TCP by somebody else."""
+    open_udp = listening.open_udp
+    left = [None] * times
+
+    def take(endpoint):
+        sock = open_udp(endpoint)
+        if left:
+            left.pop()
+            with contextlib.suppress(OSError):  # it is taken
+                opened.append(socket.create_server(sock.getsockname()))
+        return sock
+
+    monkeypatch.setattr(listening, "open_udp", take)
+
+
+def test_the_systems_choice_of_a_port_is_free_for_udp_and_tcp(monkeypatch, opened):
+    take_for_tcp(monkeypatch, opened, 2)
+    udp, tcp = listening.open_sockets(listen_on("127.0.0.1:0"))
+    opened += [udp, tcp]
+    assert udp.getsockname() == tcp.getsockname()
+
+
+def test_a_system_without_such_a_port_is_an_error(monkeypatch, opened):
+    take_for_tcp(monkeypatch, opened, 100)
+    with pytest.raises(ListenError, match=r"listen\[0\]: cannot listen on 127.0.0.1:0 \(TCP\): Address already in use"):
+        listening.open_sockets(listen_on("127.0.0.1:0"))
 
 
 def test_both_families_may_have_the_same_port(opened):
