@@ -143,7 +143,7 @@ class HttpServer:
                 self.give_away(place, data)
             for place, tail in tails.items():
                 if tail and place not in self.kept and self.connections.look(place)[0] != places.FREE:
-                    self.keep(place, tail, seconds)
+                    self.keep(place, tail, seconds + places.HEAD_TIME)
                     self.again.append(place)
 
     def resubmit(self, place: int) -> bytes:
@@ -162,12 +162,14 @@ class HttpServer:
             done = self.codec.decode(done, now, seconds)
             for row, kind, start in self.codec.take_specials() if self.codec.specials else ():
                 place, data = self.connections.row(row)
-                if kind == http_codec.OTHER:
+                if place in self.inner:
+                    self.inner.pop(place).set_result(http_texts.failure(http_texts.BAD_REQUEST, 0))
+                elif kind == http_codec.OTHER:
                     others.append((place, data + tails.pop(place, b"")))
                 elif kind == http_codec.REST:
-                    self.keep(place, data[start:] + tails.pop(place, b""), seconds)
+                    self.keep(place, data[start:] + tails.pop(place, b""))
                 elif place in tails:
-                    self.keep(place, data + tails.pop(place), seconds)
+                    self.keep(place, data + tails.pop(place))
                 else:
                     self.take_more(place, data, seconds)
             self.router.dispatch()
@@ -182,7 +184,7 @@ class HttpServer:
             if answer == -1:
                 self.watch(place)
             elif answer == -2:
-                self.again.append(place)
+                self.go_on(place, seconds)
             elif self.connections.look(place)[1] >= 0:
                 self.backlog[place] = self.connections.answer(answer)
                 self.connections.wait_to_write(place, seconds)
@@ -195,26 +197,28 @@ class HttpServer:
 
     def take_more(self, place: int, data: bytes, seconds: int) -> None:
         """More of a head, or of what comes behind a request; or nothing: the connection is to be watched."""
-        state, _, _, watched = self.connections.look(place)
+        state, _, held, watched = self.connections.look(place)
         if not data and state == places.WRITING:
             self.write_more(place, seconds)
         elif data:
-            self.keep(place, self.kept.pop(place, b"") + data, seconds)
+            is_first = state == places.READING and not held
+            self.keep(place, self.kept.pop(place, b"") + data, seconds + places.HEAD_TIME if is_first else 0)
             if state == places.READING and (b"\n" in data or len(self.kept.get(place, b"")) > places.HEAD):
                 self.again.append(place)
         if not watched and self.connections.look(place)[0] != places.FREE:
             self.watch(place)
 
-    def keep(self, place: int, data: bytes, seconds: int) -> None:
-        """Keep bytes until the connection's next request is complete, and its turn has come."""
+    def keep(self, place: int, data: bytes, due: int = 0) -> None:
+        """Keep bytes until the connection's next request is complete, and its turn has come.
+
+        due: until when it must be, if that is not known yet: what comes later must not put it off.
+        """
         if len(data) > KEPT:
             self.flooded += 1
             self.drop(place)
             return
-        known = self.connections.look(place)[2]
         self.kept[place] = data
-        waiting = self.connections.look(place)[0] == places.WAITING
-        self.connections.hold(place, True, 0 if known or waiting else seconds + places.HEAD_TIME)
+        self.connections.hold(place, True, due)
 
     def watch(self, place: int) -> None:
         """Have epoll name a connection when it can be read, or if bytes are left, written to."""
@@ -242,7 +246,16 @@ class HttpServer:
                 return
             self.watch(place)
             if place in self.kept:
-                self.again.append(place)
+                self.go_on(place, seconds)
+
+    def go_on(self, place: int, seconds: int) -> None:
+        """An answer was sent: what is kept may be the next request, unless that was the last one."""
+        if self.connections.look(place)[0] == places.READING:
+            self.connections.hold(place, True, seconds + places.HEAD_TIME)
+            self.again.append(place)
+        else:
+            self.kept.pop(place, None)
+            self.connections.hold(place, False)
 
     def drop(self, place: int) -> None:
         """Close a connection and forget what was kept of it."""

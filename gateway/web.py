@@ -147,7 +147,9 @@ class Web:
 
     async def _answer(self, request: web.Request) -> web.Response:
         """An announce or a scrape, by the codec of the fast lane."""
-        head = b"GET " + request.raw_path.encode("utf-8", "surrogateescape") + b" HTTP/1.1\r\n"
+        # The path is as the router understood it, which may be escaped: the codec looks at bytes.
+        query = request.raw_path.partition("?")[2].partition("#")[0].encode("utf-8", "surrogateescape")
+        head = b"GET " + request.path.encode() + b"?" + query + b" HTTP/1.1\r\n"
         for value in request.headers.getall("X-Forwarded-For", []):
             head += b"X-Forwarded-For: " + value.encode("utf-8", "surrogateescape") + b"\r\n"
         future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
