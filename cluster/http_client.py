@@ -11,7 +11,7 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from http.client import HTTPConnection, HTTPException, HTTPResponse
+from http.client import HTTPConnection, HTTPException, HTTPResponse, RemoteDisconnected
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlsplit
 
@@ -165,8 +165,8 @@ def get(sock: socket.socket, tracker: Tracker, target: str) -> dict[bytes, Any]:
                 raise AnswerError(f" with more than {MOST} bytes")
             if response.length:  # what is still to come, of a length that was told
                 raise AnswerError(f" with {len(body)} bytes, {response.length} fewer than it said")
-    except ConnectionError as error:
-        raise AnswerError(f" nothing: {error.strerror or 'it closed the connection'}") from None
+    except RemoteDisconnected:
+        raise AnswerError(" nothing, and closed the connection") from None
     except HTTPException as error:
         raise AnswerError(f" what is no HTTP: {readable(str(error).encode()) or type(error).__name__}") from None
     return read_body(response, body)

@@ -2,6 +2,7 @@
 
 import contextlib
 import socket
+import struct
 import threading
 from urllib.parse import parse_qsl, urlsplit
 
@@ -230,7 +231,7 @@ def test_all_forms_of_an_answer_are_understood(script, answer):
         (with_peers(b"5:peersld2:ip3:1:24:porti1eee"), "with an impossible ip"),
         (with_peers(b"5:peersld2:ipi7e4:porti1eee"), "with an impossible ip: 7"),
         (with_peers(b"5:peersld2:ip7:1.2.3.47:peer id3:abc4:porti1eee"), "with an impossible peer id"),
-        (b"", "answered nothing"),
+        (b"", "answered nothing, and closed the connection"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 60\r\n\r\n" + ZERO, "answered with 56 bytes, 4 fewer than it said"),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "answered what is no HTTP"),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n8\r\nd8:", "answered what is no HTTP"),
@@ -282,6 +283,15 @@ def test_an_answer_that_drips_ends_too(script):
 
     with pytest.raises(TrackerError, match="no answer in"):
         http_client.announce(script.run(drip), Announce(HASH), timeout=0.1)
+
+
+def test_a_connection_that_breaks_is_one_line(script):
+    def reset(connection):
+        connection.sendall(b"HTTP/1.1 200 OK\r\n")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    with pytest.raises(TrackerError, match=f"^127.0.0.1 port {script.port}: Connection reset by peer$"):
+        http_client.announce(script.run(reset), Announce(HASH))
 
 
 def test_nobody_there_is_one_line():
