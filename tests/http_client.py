@@ -156,7 +156,7 @@ def parse_head(head):
     """Status and headers of a response's head."""
     first, *lines = head.decode("latin-1").split("\r\n")
     version, status, _ = first.split(" ", 2)
-    assert version == "HTTP/1.1"
+    assert version in {"HTTP/1.0", "HTTP/1.1"}
     headers = {}
     for line in lines:
         name, colon, value = line.partition(":")

@@ -311,6 +311,17 @@ def test_c101_connections_are_kept_or_closed(tracker, http_of, swarm):
             assert http.ended()
 
 
+def test_c101_connections_that_asked_for_another_path(tracker, http_of, swarm):
+    """C101, of connections that went to another part of the tracker: they are closed, or kept, in the same way."""
+    for version, headers in (("HTTP/1.1", ["Connection: close"]), ("HTTP/1.0", [])):
+        http = http_of(tracker.addresses[0])
+        assert http.get("/nowhere").status == HTTPStatus.NOT_FOUND
+        for _ in range(2):
+            assert http.announce(swarm)[b"incomplete"] == 1
+        assert http.get(announce_target(swarm), *headers, version=version).answer[b"incomplete"] == 1
+        assert http.ended()
+
+
 def test_c102_pipelined_requests_are_answered_in_order(http, http6, swarm):
     """C102 Two pipelined requests answered in order. [RFC 9112]"""
     for asker in (http, http6):
@@ -348,12 +359,29 @@ def test_c102_announces_scrapes_and_failures_in_one_pipeline(tracker, http_of, s
         http.close()
 
 
+def test_c102_whatever_the_paths_are(tracker, http_of, swarm):
+    """C102, of announces before and behind paths that another part of the tracker answers."""
+    paths = ("/nowhere", "announce", "announce", "/health", "announce", "/", "scrape", "/nowhere", "scrape", "announce")
+    ours = {"announce": announce_target(swarm), "scrape": scrape_target(swarm)}
+    for first in range(len(paths)):
+        http = http_of(tracker.addresses[0])
+        http.send(b"".join(request(ours.get(path, path)) for path in paths[first:]))
+        for path in paths[first:]:
+            response = http.receive()
+            assert response.status == (HTTPStatus.NOT_FOUND if path == "/nowhere" else HTTPStatus.OK)
+            if path == "announce":
+                assert response.answer[b"incomplete"] == 1
+            elif path == "scrape":
+                assert list(response.answer[b"files"]) == [swarm]
+        http.close()
+
+
 def test_c102_what_follows_the_last_request_is_not_answered(tracker, http_of, swarm):
     """C102, after a request that closes: its answer arrives whole, and is the last."""
     for _ in range(20):
         http = http_of(tracker.addresses[0])
-        http.send(request(announce_target(swarm, port=2000), "Connection: close"))
-        http.send(request(announce_target(swarm, port=2001)) * 5)
+        last = request(announce_target(swarm, port=2000), "Connection: close")
+        http.send(last + request(announce_target(swarm, port=2001)) * 5)
         assert http.receive().answer[b"incomplete"] == 1
         assert http.ended()
         http.close()

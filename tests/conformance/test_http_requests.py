@@ -519,6 +519,16 @@ def test_c83_clients_behind_one_proxy_are_apart(proxied, http_of, swarm):
     assert packed(http.announce(swarm, port=2000)) == "127.0.0.2"
 
 
+def test_c83_on_a_connection_that_asked_for_another_path(proxied, http_of, swarm):
+    """C83, in the other part of the tracker, too: proxies use their connections for all paths."""
+    port = proxied.addresses[0][1]
+    for source, seen in (("127.0.0.2", "8.8.8.8"), ("127.0.0.4", "127.0.0.4")):
+        http = http_of(("127.0.0.1", port), source)
+        assert http.get("/nowhere").status == 404
+        for lines in (["1.1.1.1, 8.8.8.8"], ["1.1.1.1", "8.8.8.8"], ["8.8.8.8, 10.1.2.3"], ["8.8.8.8", "127.0.0.3"]):
+            assert packed(http.announce(swarm, *(f"X-Forwarded-For: {line}" for line in lines))) == seen
+
+
 def test_c84_a_scrape_of_60(http):
     """C84 Head up to 8 KiB accepted incl. 60-hash scrape line of 4.3 KB; over limit -> 414/431. [tr
     TrMultiscrapeMax]
