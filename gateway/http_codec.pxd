@@ -38,6 +38,7 @@ cdef class HttpCodec:
     cdef Py_ssize_t gather
 
     cdef void _decode_unsafe(self, Py_ssize_t row, unsigned long long now, unsigned int seconds) noexcept nogil
+    cdef Py_ssize_t _too_long(self, Py_ssize_t at) noexcept nogil
     cdef void _special(self, Py_ssize_t row, unsigned int kind, Py_ssize_t start) noexcept nogil
     cdef void _ask(self, unsigned long long now, unsigned int seconds) noexcept nogil
     cdef Py_ssize_t _announce(self) noexcept nogil

@@ -248,12 +248,15 @@ class HttpCodec:
         self.options = self.request.options
         if rest == 0:
             if end - at > LONGEST_HEAD:
-                self._fail_hard(LONG_HEAD if self.request.line_end != 0 else LONG_TARGET)
+                self._fail_hard(self._too_long(at))
             else:
                 self._special(row, IS_MORE, 0)
             return
         if self.request.fault >= 0:
             self._fail_hard(self.request.fault)
+            return
+        if rest - at > LONGEST_HEAD:
+            self._fail_hard(self._too_long(at))
             return
         if self.request.kind == 0:
             self._special(row, IS_OTHER, 0)
@@ -266,6 +269,10 @@ class HttpCodec:
         self.request.take_source_unsafe(self.connections.high[self.place], self.connections.low[self.place])
         self.counts[FORWARDED_IGNORED] += self.request.ignored
         self._ask(now, seconds)
+
+    def _too_long(self, at: size) -> size:
+        """Which fault a head from `at` on has that is too long."""
+        return LONG_HEAD if 0 < self.request.line_end - at <= LONGEST_HEAD else LONG_TARGET
 
     def _special(self, row: size, kind: u32, start: size) -> cython.void:
         if self.specials < len(self.special_row):

@@ -130,6 +130,7 @@ class GatewayService:
         ends = {"slow": self.http.slow, "flooded": self.http.flooded, "no_room": self.http.no_room}
         yield metrics.named("shoal_http_dropped", "Connections ended by us, by reason", "reason", ends)
         yield metrics.counter("shoal_web_requests", "Requests to the web application", self.web.requests)
+        yield metrics.counter("shoal_web_malformed", "Malformed requests to the web application", self.web.malformed)
         yield metrics.counter("shoal_web_turned_away", "Connections beyond the web application's", self.web.turned_away)
         drops = metrics.socket_drops(self.udp.inodes)
         yield metrics.counter("shoal_socket_drops", "Datagrams dropped, as a socket's buffer was full", drops)

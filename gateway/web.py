@@ -15,6 +15,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from gateway import http_texts
 
@@ -66,7 +67,11 @@ class Web:
         self.coming: set[web.RequestHandler] = set()  # those that have no transport yet
         self.tasks: set[asyncio.Task[None]] = set()
         self.requests = 0
+        self.malformed = 0
         self.turned_away = 0
+        self.errors = logging.Logger(f"{__name__}.errors")
+        self.errors.parent = log
+        self.errors.addFilter(self._is_ours)
 
     async def start(self) -> None:
         """Be ready for connections."""
@@ -75,7 +80,9 @@ class Web:
         app.router.add_get("/health", self._health)
         app.router.add_get("/announce", self._answer)
         app.router.add_get("/scrape", self._answer)
-        self.runner = web.AppRunner(app, access_log=None, handle_signals=False, keepalive_timeout=IDLE / 2)
+        self.runner = web.AppRunner(
+            app, access_log=None, handle_signals=False, keepalive_timeout=IDLE / 2, logger=self.errors
+        )
         await self.runner.setup()
 
     async def stop(self) -> None:
@@ -120,6 +127,13 @@ class Web:
         for handler, since in self.heard.items():
             if now - since > IDLE and handler.transport is not None:
                 handler.transport.close()
+
+    def _is_ours(self, record: logging.LogRecord) -> bool:
+        """Whether an error that aiohttp logs is the tracker's own; strangers' malformed requests are counted."""
+        if record.exc_info and isinstance(record.exc_info[1], HttpProcessingError):
+            self.malformed += 1
+            return False
+        return True
 
     def forget_closed(self) -> None:
         """Connections that are closed leave room for others."""

@@ -530,6 +530,8 @@ class SliceStore:
             self.line[0] |= cython.cast(u64, 2) << 40
         self.line[1] = cython.cast(u64, other) | (cython.cast(u64, completed) << 32)
         tenth = self.interval - tenth + cython.cast(u32, self.listing.draw(2 * tenth + 1))
+        if tenth < 60:
+            tenth = 60
         self.line[2] = turn32(tenth) | (turn32(self.peers.leechers) << 32)
         self.line[3] = turn32(self.peers.seeders)
         self._write_line(at, to)

@@ -567,7 +567,7 @@ def hard_failure(http, data, status):
     assert http.ended()
 
 
-@pytest.mark.parametrize("length", [8705, 9000, 20_000, 60_000])
+@pytest.mark.parametrize("length", [8193, 8600, 8704, 8705, 9000, 20_000, 60_000])
 def test_c84_longer_heads_are_refused(http_of, tracker, swarm, length):
     """C84, of what is too long: a target, or headers."""
     target = announce_target(swarm)
