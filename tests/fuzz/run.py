@@ -16,6 +16,7 @@ from pathlib import Path
 from types import FunctionType
 
 HERE = Path(__file__).parent
+NAMES = ["datagrams", "frames", "requests"]
 HOW = ["-max_len=4096", "-len_control=20", "-timeout=60", "-entropic_scale_per_exec_time=1"]
 
 
@@ -23,11 +24,11 @@ def main():
     """Exit code 1 if a target failed."""
     parser = argparse.ArgumentParser(prog="make fuzz", description="Fuzz the kernels.")
     parser.add_argument("--seconds", type=int, default=60, help="for each target (default: %(default)s)")
-    parser.add_argument("--target", action="append", choices=["datagrams", "frames"], help="default: all")
+    parser.add_argument("--target", action="append", choices=NAMES, help="default: all")
     wanted = parser.parse_args()
     if importlib.util.find_spec("atheris") is None:
         sys.exit("make fuzz: atheris is missing; make .venv/.testable installs it, on x86-64")
-    failed = [name for name in wanted.target or ["datagrams", "frames"] if not fuzz(name, wanted.seconds)]
+    failed = [name for name in wanted.target or NAMES if not fuzz(name, wanted.seconds)]
     return 1 if failed else 0
 
 

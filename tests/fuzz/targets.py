@@ -6,7 +6,10 @@ Every byte string means something, so mutations of good inputs go on to do somet
 import struct
 from contextlib import suppress
 
+from fuzz.http_rig import HttpRig
 from fuzz.rig import SLICES, Rig, Source, check_replies
+from http_bench import announce_query, escape, head_of
+from packing import unpack_endpoints
 from trackers import ANNOUNCE, MAGIC, SCRAPE
 
 from common import frames
@@ -264,4 +267,118 @@ def sweep(rig, body):
 
 DOORS = [answer, answer_records, answer_records, load, load_sections, encode, encode_replies, dump, sweep]
 
-TARGETS = {"datagrams": datagrams, "frames": framed}
+
+# Requests: a byte that says what (high half) and from where (low half), then what the function of that number takes.
+
+HTTP_SOURCES = ["198.51.100.1", "192.0.2.1", "127.0.0.1", "2001:db8::1", "2001:db8:5::1", "fd00::1", "8.8.8.8", "::1"]
+HEADS = [
+    b"",
+    b"GET ",
+    b"GET /announce?",
+    b"GET /scrape?info_hash=",
+    b"HEAD /announce?port=1&",
+    b"GET http://a/announce",
+]
+LINES = [b"", b"X-Forwarded-For: ", b"Connection: ", b"Content-Length: ", b"Transfer-Encoding: ", b"X-Forwarded-For:"]
+
+
+def requests(kernel, data, litter=0):
+    """Heads and queries through HTTP's codec, and the replies to them."""
+    script = Script(data)
+    rig = HttpRig(kernel, tight=script.byte() & 1 != 0, litter=litter)
+    while script:
+        byte = script.byte()
+        HTTP_STEPS[byte >> 4](rig, script, HTTP_SOURCES[byte & 7])
+    return rig.finish()
+
+
+def ask_raw(rig, script, source):
+    """A head that may be anything, and may not end."""
+    start = script.byte()
+    rig.send(HEADS[start % len(HEADS)] + script.take(script.word() % 600) + b" HTTP/1.1\r\n\r\n" * (start >> 7), source)
+
+
+def ask_long(rig, script, source):
+    """A head that a few bytes are repeated in."""
+    start, length = script.byte(), script.word() % 9000
+    rig.send((HEADS[start % len(HEADS)] + script.take(8) * 1200)[:length] + b" HTTP/1.0\n\n" * (start >> 7), source)
+
+
+def ask_announce(rig, script, source):
+    """A good announce, and more pieces."""
+    query = announce_query(info_hash(script.byte()), port=script.byte())
+    rig.send(head_of(b"/announce?" + query + b"&" + script.take(script.byte()).replace(b"\n", b"")), source)
+
+
+def ask_query(rig, script, source):
+    """A query that is right until it is not."""
+    path = (b"/announce?", b"/scrape?")[script.byte() % 2]
+    rig.send(head_of(path + script.take(script.word() % 600).replace(b"\n", b"")), source)
+
+
+def ask_with_line(rig, script, source):
+    """A good announce with a header."""
+    line = LINES[script.byte() % len(LINES)] + script.take(script.byte())
+    rig.send(head_of(b"/announce?" + announce_query(), line, b"X: y"), source)
+
+
+def ask_scrape(rig, script, source):
+    """Of several torrents, some of them the same."""
+    many, torrent, step = script.byte() % 120, script.byte(), script.byte()
+    hashes = (info_hash((torrent + step * n) % 256) for n in range(many))
+    rig.send(head_of(b"/scrape?" + b"&".join(b"info_hash=" + escape(one) for one in hashes)), source)
+
+
+def reply_to(rig, script, source):
+    """To a record that waits: counts, then peers."""
+    rig.flush()
+    index, counts = script.byte(), (script.word(), script.word() << 16, script.byte())
+    fours, sixes = script.byte() % 100, script.byte() % 100
+    peers = (
+        unpack_endpoints(script.take(6).ljust(6, b"\7"), False),
+        unpack_endpoints(script.take(18).ljust(18, b"\0"), True),
+    )
+    rig.reply(index, peers[0] * fours, peers[1] * sixes, counts)
+
+
+def reply_raw(rig, script, source):
+    """A frame that may be anything."""
+    header = struct.pack("<HHIQQQ", frames.VERSION, frames.REPLIES, 0, 1, 2, 3)
+    rig.flush()
+    rig.encode((b"", header)[script.byte() & 1] + script.take(script.word()))
+
+
+def reply_spoilt(rig, script, source):
+    """To a record that waits, with a few bytes changed."""
+    rig.flush()
+    if rig.asked:
+        reply = bytearray(struct.pack("<I", frames.REPLY) + bytes(frames.REPLY - 4))
+        reply[frames.AT_TICKET : frames.AT_TICKET + 48] = rig.asked[script.byte() % len(rig.asked)][:48]
+        for _ in range(script.byte() % 4):
+            at = script.byte() % len(reply)
+            reply[at] = script.byte()
+        rig.encode(
+            struct.pack("<HHIQQQ", frames.VERSION, frames.REPLIES, 1, 1, 2, 3) + reply + script.take(script.byte())
+        )
+
+
+def pass_time(rig, script, source):
+    rig.advance(script.byte() % 8)
+
+
+def take_rows(rig, script, source):
+    rig.flush()
+
+
+def leave(rig, script, source):
+    rig.flush()
+    if rig.open:
+        rig.close(list(rig.open)[script.byte() % len(rig.open)])
+
+
+HTTP_STEPS = [
+    ask_announce, ask_announce, ask_query, ask_query, ask_raw, ask_raw, ask_long, ask_with_line,
+    ask_with_line, ask_scrape, reply_to, reply_raw, reply_spoilt, pass_time, take_rows, leave,
+]  # fmt: skip
+
+TARGETS = {"datagrams": datagrams, "frames": framed, "requests": requests}

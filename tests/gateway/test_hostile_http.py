@@ -6,93 +6,21 @@ import resource
 import selectors
 import socket
 import struct
-import time
 from contextlib import contextmanager, suppress
-from pathlib import Path
 
 import pytest
 from http_client import HttpClient, announce_target, decode, request, scrape_target
-from trackers import PATIENCE, Local
+from http_tracker import FAULTS, Tracker, clean
+from trackers import PATIENCE
 
 from common import counters
 from gateway import http_codec
 from gateway.connections import HEAD_TIME
 
 MANY = 100_000 if http_codec.__file__.endswith(".so") else 2_000  # uncompiled it would take an hour
-FAULTS = {name: counters.HTTP_FAILURES + place for place, name in enumerate(counters.HTTP_FAULTS)}
 ANSWERS = counters.HTTP_ANNOUNCE_ANSWERS, counters.HTTP_SCRAPE_ANSWERS
 CROWD = b"too many connections"
 RESET = struct.pack("ii", 1, 0)  # for SO_LINGER: close at once, without a goodbye
-
-
-class Tracker(Local):
-    """The embedded tracker, whose HTTP clock goes on when it is told to."""
-
-    def __init__(self, directory, **more):
-        super().__init__(directory, **more)
-        gateway = self.tracker.gateway
-        self.http, self.web, self.connections = gateway.http, gateway.web, gateway.connections
-        self.address = self.addresses[0]
-        self.time = 1000
-        self.http.clock = lambda: self.time
-
-    def tick(self, seconds=1):
-        """Let time pass, second by second."""
-        for _ in range(seconds):
-            self.time += 1
-            self.call(self._tick)
-
-    def _tick(self):
-        self.http.tick()
-        self.web.tick()
-
-    def wait_until(self, holds):
-        """Wait until something holds in the tracker's thread."""
-        deadline = time.monotonic() + PATIENCE
-        while not self.call(holds):
-            assert time.monotonic() < deadline
-
-    def wait_for_bytes(self, many):
-        """Wait until so many bytes of requests are kept."""
-        self.wait_until(lambda: sum(map(len, self.http.kept.values())) == many)
-
-    def wait_for_places(self, many):
-        self.wait_until(lambda: self.connections.open_places() == many)
-
-    def counted(self):
-        return self.call(self.http.codec.counters)
-
-    def refused(self, name):
-        return self.counted()[FAULTS[name]]
-
-    def state(self):
-        """What is kept of connections: nothing, once all of them are gone."""
-        http = self.http
-        return http.kept, http.backlog, http.inner, http.again, http.paused, self.web.tasks, self.web.heard
-
-    def is_clean(self):
-        self._tick()
-        return self.connections.open_places() == 0 and not any(self.state())
-
-
-def open_files():
-    return len(list(Path("/proc/self/fd").iterdir()))
-
-
-@contextmanager
-def clean(tracker):
-    """The tracker, of which nothing is left of its connections in the end: no place, no byte, no open file."""
-    with HttpClient(tracker.address) as client:  # the web application opens some files for good
-        client.get("/")
-    tracker.wait_until(tracker.is_clean)
-    before = open_files()
-    yield tracker
-    tracker.wait_until(tracker.is_clean)
-    tracker.wait_until(lambda: open_files() == before)
-    with HttpClient(tracker.address) as client:  # it serves the next one
-        client.announce(os.urandom(20))
-    tracker.wait_for_places(0)
-    assert tracker.tracker.healthy()
 
 
 @pytest.fixture
