@@ -52,6 +52,14 @@ def test_status_of_other_requests(client, method, target, status):
     assert client.get("/health").status == 200  # the connection goes on
 
 
+def test_malformed_requests_are_counted_and_not_logged(tracker, client, caplog):
+    client.get("/x")
+    client.socket.sendall(b"gar\0bage\r\n\r\n")
+    assert client.receive().status == 400
+    assert tracker.tracker.gateway.web.malformed == 1
+    assert caplog.records == []
+
+
 def test_an_announce_on_its_connections_is_like_any_other(tracker):
     info_hash = os.urandom(20)
     for address, packed in zip(tracker.addresses, (bytes([127, 0, 0, 1]), bytes(15) + b"\1"), strict=False):

@@ -504,6 +504,16 @@ def test_intervals_are_spread_over_a_tenth_around_the_one_told(both: Both) -> No
     assert INTERVAL * 1.08 < max(intervals) <= INTERVAL * 1.1
 
 
+def test_no_interval_is_under_a_minute(kernel: Kernel) -> None:
+    module = kernel("shard.slice_store")
+    store = module.SliceStore(bytearray(MIB - module.overhead(1)), 1, 60, 400, 100, 100, SECRET)
+    out = bytearray(frames.HEADER + 500 * (frames.REPLY + 18 * frames.MAX_WANT))
+    length = store.answer(pack_frame([Request(HASH)] * 500), out, 1000, 1)
+    intervals = {unpack_reply(packed).interval for packed in split_replies(bytes(out[:length]))}
+    assert min(intervals) == 60
+    assert max(intervals) > 60
+
+
 # Lifetimes
 
 
