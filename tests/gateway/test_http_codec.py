@@ -383,8 +383,8 @@ def test_the_limit_is_of_the_client_behind_a_proxy(bench):
 
 def test_any_frame_is_taken_without_harm(bench):
     @settings(max_examples=200, deadline=None, database=None)
-    @given(st.data())
-    def check(data):
+    @given(st.lists(st.tuples(st.integers(0, 700), st.integers(0, 255)), max_size=4), st.none() | st.integers(0, 700))
+    def check(changes, length):
         hashes = [bytes(20), b"\1" * 20]
         places, records = waiting(bench, announce_head(), announce_head(b"\2" * 20, b"compact=0"), scrape_head(*hashes))
         replies = [
@@ -393,9 +393,9 @@ def test_any_frame_is_taken_without_harm(bench):
             *(scrape_reply(record[:48], 1, 2, 3) for record in records[2:]),
         ]
         frame = bytearray(frame_of(*replies))
-        for _ in range(data.draw(st.integers(0, 4))):
-            frame[data.draw(st.integers(0, len(frame) - 1))] = data.draw(st.integers(0, 255))
-        many = bench.codec.encode(bytes(frame[: data.draw(st.none() | st.integers(0, len(frame)))]))
+        for at, byte in changes:
+            frame[at % len(frame)] = byte
+        many = bench.codec.encode(bytes(frame[:length]))
         answers = bench.answers()
         bench.seconds += 10
         late = bench.codec.expire(bench.seconds, 1)
@@ -404,8 +404,9 @@ def test_any_frame_is_taken_without_harm(bench):
         assert many + late == 3
         for _, answer, _ in answers:
             head, _, body = answer.partition(b"\r\n\r\n")
-            assert head.endswith(b"Content-Length: %d" % len(body))
-            decode(body)
+            if body:  # a ticket that was changed may say that HEAD was asked
+                assert head.endswith(b"Content-Length: %d" % len(body))
+                decode(body)
         for place in places:
             bench.connections.close_inner(place)
 
