@@ -122,6 +122,7 @@ def open_udp(endpoint: Endpoint) -> socket.socket:
         enlarge_buffers(sock)
         prepare(sock)  # before the first datagram comes: it must tell its local address too
         sock.bind(address)
+        prepare(sock)  # it need not if there is but one
     except OSError:
         sock.close()
         raise

@@ -67,12 +67,11 @@ def is_fixed(sock: socket.socket) -> bool:
 
 def prepare(sock: socket.socket) -> None:
     """Let a socket tell the local address of each datagram, unless it has but one, and never wait."""
-    if is_fixed(sock):
-        pass
-    elif sock.family == socket.AF_INET6:
-        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+    tell = not is_fixed(sock)
+    if sock.family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, tell)
     else:
-        sock.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
+        sock.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, tell)
     sock.setblocking(False)
 
 

@@ -32,6 +32,7 @@ View = cython.typedef(cython.const[cython.uchar][::1])
 FREE, READING, WAITING, WRITING, DRAINING = range(5)
 IS_FREE = cython.declare(u32, FREE)
 IS_READING = cython.declare(u32, READING)
+IS_WAITING = cython.declare(u32, WAITING)
 IS_WRITING = cython.declare(u32, WRITING)
 IS_DRAINING = cython.declare(u32, DRAINING)
 CLOSE, DRAIN = 1, 2  # of an answer: what becomes of the connection after it
@@ -51,7 +52,7 @@ WRITE_SECONDS = cython.declare(u32, 10)
 
 MSG_DONTWAIT = cython.declare(cython.int, socket.MSG_DONTWAIT)
 MSG_NOSIGNAL = cython.declare(cython.int, socket.MSG_NOSIGNAL)
-SOCK_CLOEXEC = cython.declare(cython.int, socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+OF_ACCEPTED = cython.declare(cython.int, socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
 SHUT_WR = cython.declare(cython.int, socket.SHUT_WR)
 EAGAIN = cython.declare(cython.int, errors.EAGAIN)
 EINTR = cython.declare(cython.int, errors.EINTR)
@@ -242,6 +243,11 @@ class Connections:
                 return -1
         return sent
 
+    def give_up(self, place: int) -> None:
+        """Close a connection that broke while it was answered."""
+        self.lost += 1
+        self.close(place)
+
     def follow(self, place: int, after: int, now: u32) -> None:
         """What becomes of a connection once its answer was sent."""
         self._after(place, after)
@@ -271,6 +277,7 @@ class Connections:
     def open_inner(self, high: u64, low: u64) -> int:
         """A place without a socket, for a request from this address; -1 if none is free."""
         if self.free_places == 0:
+            self.over_all += 1
             return -1
         self.free_places -= 1
         place: size = self.free[self.free_places]
@@ -294,12 +301,17 @@ class Connections:
             self._close(place)
 
     def detach(self, place: int) -> int:
-        """Give a connection's file descriptor to somebody else, and its place back."""
+        """Give a connection's file descriptor to somebody else, and its place back; its source goes on to have it."""
         fd: cython.int = self.fds[place]
         self._forget(place)
+        self.sources.count_connection(self.high[place], self.low[place], 1)
         if not cython.compiled:
             self.sockets.pop(fd).detach()
         return fd
+
+    def release(self, high: u64, low: u64) -> None:
+        """A connection that was given away has ended: its source may have another."""
+        self.sources.count_connection(high, low, -1)
 
     def everywhere(self) -> list[int]:
         """All places with an open connection."""
@@ -383,7 +395,7 @@ class Connections:
         length: u32 = 28
         if cython.compiled:
             name = cython.cast(cython.pointer(sockaddr), cython.address(self.name[0]))
-            fd = accept4(self.listeners[index].fileno(), name, cython.address(length), SOCK_CLOEXEC)
+            fd = accept4(self.listeners[index].fileno(), name, cython.address(length), OF_ACCEPTED)
             self.error = errno if fd < 0 else 0
             return fd
         else:
@@ -437,6 +449,8 @@ class Connections:
             except OSError:
                 got = -1
         if got <= 0:
+            if self.state[place] == IS_WRITING or self.state[place] == IS_WAITING:
+                self.lost += 1
             self._close(place)
         elif self.state[place] != IS_DRAINING:
             self._add_row(place, at, got)

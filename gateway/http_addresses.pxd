@@ -3,6 +3,9 @@
 cimport cython
 
 
+cdef unsigned int digit_of(unsigned int byte) noexcept nogil
+
+
 @cython.final
 cdef class AddressReader:
     cdef unsigned char[::1] input

@@ -13,10 +13,6 @@ size = cython.typedef(cython.Py_ssize_t)
 MAPPED = cython.declare(u64, 0xFFFF_0000)
 
 
-@cython.cfunc
-@cython.inline
-@cython.nogil
-@cython.exceptval(check=False)
 def digit_of(byte: u32) -> u32:
     """A hexadecimal digit's value, 16 if it is none."""
     if 48 <= byte <= 57:
@@ -65,7 +61,7 @@ class AddressReader:
         return self._four_unsafe(at, end)
 
     def _four_unsafe(self, at: size, end: size) -> cython.bint:
-        """Read a dotted quad into high and _low."""
+        """Read a dotted quad into high and low."""
         parts: size = 0
         many: size = 0
         value: u64 = 0
@@ -93,7 +89,7 @@ class AddressReader:
         return parts == 4
 
     def _six_unsafe(self, at: size, end: size) -> cython.bint:
-        """Read an IPv6 address (RFC 4291, 2.2), without a zone, into high and _low."""
+        """Read an IPv6 address (RFC 4291, 2.2), without a zone, into high and low."""
         many: size = 0
         gap: size = -1
         digits: size = 0

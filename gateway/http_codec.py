@@ -3,7 +3,7 @@
 A request's ticket (see common/frames.py) names its connection, the boot and a number that no other request of
 this process has, so a late reply reaches nobody. A scrape takes a place of 4,096 bytes in the gather table:
 
-words 0 generation, 1 connection, 2 number, 3 options, 4 hashes, 5 missing, 6 and 7 bits of the parts that came,
+words 1 connection, 2 number, 3 options, 4 hashes, 5 missing, 6 and 7 bits of the parts that came,
 8 deadline; from byte 80 on the hashes, in rising order, 20 bytes each; from byte 2,080 on 16 bytes for each:
 seeders, completed, leechers, partial seeds.
 """
@@ -261,6 +261,8 @@ class HttpCodec:
         if self.request.kind == 0:
             self._special(row, IS_OTHER, 0)
             return
+        while rest < end and (self.connections.input[rest] == 13 or self.connections.input[rest] == 10):
+            rest += 1  # RFC 9112, 2.2
         if rest < end:
             if self.options & ASKS_CLOSE:
                 self.options |= ASKS_DRAIN
@@ -268,7 +270,10 @@ class HttpCodec:
                 self._special(row, IS_REST, rest - at)
         self.request.take_source_unsafe(self.connections.high[self.place], self.connections.low[self.place])
         self.counts[FORWARDED_IGNORED] += self.request.ignored
-        self._ask(now, seconds)
+        if self.request.fault >= 0:
+            self._fail_hard(self.request.fault)
+        else:
+            self._ask(now, seconds)
 
     def _too_long(self, at: size) -> size:
         """Which fault a head from `at` on has that is too long."""
@@ -352,7 +357,6 @@ class HttpCodec:
         self.free_places -= 1
         self.gather = self.free[self.free_places]
         base = self.gather * PLACE // 8
-        self.gather_words[base] += 1
         self.gather_words[base + 1] = self.place
         self.gather_words[base + 2] = self.numbers
         self.gather_words[base + 3] = self.options

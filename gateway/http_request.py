@@ -9,11 +9,11 @@ from common import frames
 from gateway import http_texts
 
 if cython.compiled:
-    from cython.cimports.gateway.http_addresses import AddressReader
+    from cython.cimports.gateway.http_addresses import AddressReader, digit_of
     from cython.cimports.gateway.sources import Sources, is_ipv6
     from cython.cimports.libc.string import memchr, memcmp, memcpy, memmove
 else:
-    from gateway.http_addresses import AddressReader
+    from gateway.http_addresses import AddressReader, digit_of
     from gateway.sources import Sources, is_ipv6
 
 u8 = cython.typedef(cython.uchar)
@@ -63,18 +63,6 @@ ASKS_DRAIN = cython.declare(u32, 8)  # there are bytes that nobody will read
 MOST_LINES = cython.declare(size, 64)
 MOST_PAIRS = cython.declare(size, 100)
 LONGEST_VALUE = cython.declare(size, 512)
-
-
-@cython.cfunc
-@cython.inline
-@cython.nogil
-@cython.exceptval(check=False)
-def digit_of(byte: u32) -> u32:
-    """A hexadecimal digit's value, 16 if it is none."""
-    if 48 <= byte <= 57:
-        return byte - 48
-    byte |= 0x20
-    return byte - 87 if 97 <= byte <= 102 else 16
 
 
 @cython.cclass
@@ -232,11 +220,11 @@ class HttpRequest:
         word = self._word(at, 8) | LOWER
         if word == CONNECTI and self.input[at + 10] == 58:
             i = at + 11
-            while i < end and self.input[i] == 32:
+            while i < end and (self.input[i] == 32 or self.input[i] == 9):
                 i += 1
             if self._is_word_unsafe(i, end, CLOSE_WORD, 5):
                 self.options |= ASKS_CLOSE
-        elif word == X_FORWAR and end - at > 16 and self.input[at + 15] == 58:
+        elif word == X_FORWAR and end - at >= 16 and self.input[at + 15] == 58:
             if (self._word(at + 8, 7) | LOWER >> 8) == DED_FOR:
                 if self.forwards == 8:
                     for i in range(14):
@@ -257,7 +245,7 @@ class HttpRequest:
             while at < end and self.input[at] != 44:
                 at += 1
             at += 1
-            while at < end and self.input[at] == 32:
+            while at < end and (self.input[at] == 32 or self.input[at] == 9):
                 at += 1
         return False
 
@@ -285,7 +273,7 @@ class HttpRequest:
                 while comma >= start and self.input[comma] != 44:
                     comma -= 1
                 if not self.addresses.read_unsafe(comma + 1, end):
-                    self.ignored += 1
+                    self.fault = BAD_REQUEST  # to take the proxy for the client would lift the limits
                     return
                 self.high = self.addresses.high
                 self.low = self.addresses.low

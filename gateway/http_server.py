@@ -37,7 +37,8 @@ READ, WRITE = select.EPOLLIN | select.EPOLLRDHUP, select.EPOLLOUT
 
 
 class HttpServer:
-    """Serves `listeners`. `hand_over` is given a connection that asks for another path, and what it has sent."""
+    """Serves `listeners`. `hand_over` is given a connection that asks for another path, what it has sent and
+    its client's address."""
 
     def __init__(
         self,
@@ -45,7 +46,7 @@ class HttpServer:
         connections: Connections,
         codec: HttpCodec,
         router: Router,
-        hand_over: Callable[[int, bytes], None],
+        hand_over: Callable[[int, bytes, tuple[int, int]], None],
         clock: Callable[[], float] = monotonic,
     ) -> None:
         self.connections = connections
@@ -235,6 +236,7 @@ class HttpServer:
         data, after = self.backlog[place]
         sent = self.connections.send_rest(place, data)
         if sent < 0:
+            self.connections.give_up(place)
             self.drop(place)
         elif sent < len(data):
             self.backlog[place] = (data[sent:], after)
@@ -267,25 +269,25 @@ class HttpServer:
         """Another path: the connection is the web application's from now on."""
         if self.connections.look(place)[3]:
             self.epoll.unregister(self.connections.look(place)[1])
-        self.hand_over(self.connections.detach(place), data)
+        address = self.connections.address(place)
+        self.hand_over(self.connections.detach(place), data, address)
 
     # Requests of the web application's connections
 
     def ask(self, head: bytes, address: tuple[int, int], future: Future[bytes]) -> None:
         """Answer a request as if it had come by a connection of ours: `future` gets the whole HTTP answer."""
-        if len(head) > places.HEAD:
-            self.flooded += 1
-            future.set_result(http_texts.failure(http_texts.LONG_HEAD, 0))
-            return
-        place = self.connections.open_inner(*address) if self.connections.room() else -1
+        place = self.connections.open_inner(*address)
         if place < 0:
-            self.no_room += 1
             future.set_result(http_texts.failure(http_texts.CROWD, 0))
             return
         self.inner[place] = future
         future.add_done_callback(lambda _: self.leave(place, future))
-        self.connections.put_row(place, head)
-        self.serve(self.seconds())
+        try:
+            self.connections.put_row(place, head[: places.HEAD + 512])  # what is longer is refused anyway
+            self.serve(self.seconds())
+        except BaseException:
+            future.cancel()  # or its place would never be free again
+            raise
 
     def leave(self, place: int, future: Future[bytes]) -> None:
         """The request of the web application was answered, or is not wanted any longer."""
@@ -304,6 +306,5 @@ class HttpServer:
             if state != places.WAITING:
                 self.slow += held or state == places.WRITING
                 self.drop(place)
-        for fd in self.paused:
-            self.epoll.register(fd, select.EPOLLIN)
-        self.paused.clear()
+        while self.paused:
+            self.epoll.register(self.paused.pop(), select.EPOLLIN)

@@ -20,7 +20,7 @@ from gateway.router import Link, Router
 from gateway.sources import Sources
 from gateway.udp_codec import UdpCodec
 from gateway.udp_server import UdpServer
-from gateway.web import Web
+from gateway.web import MOST, Web
 
 if TYPE_CHECKING:
     import socket
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-OTHER_FILES = 200  # open files that are no HTTP connections
+OTHER_FILES = 100  # open files beside sockets: the loop's, logs, the admin address
 
 
 class Told(NamedTuple):
@@ -74,11 +74,11 @@ class GatewayService:
         self.records.set_key(self.keys.cluster)
         self.sources = self._make_sources()
         self.codec = self._make_codec(batch)
-        self.connections = self._make_connections(listeners)
+        self.connections = self._make_connections(listeners, len(datagrams))
         self.http_codec = self._make_http_codec()
         self.router = Router(self.records, self.codec, self.http_codec)
         self.router.links = list(connect(self.router))
-        self.web = Web(self._ask, told.totals, told.healthy)
+        self.web = Web(self._ask, told.totals, told.healthy, lambda address: self.connections.release(*address))
         self.http = HttpServer(listeners, self.connections, self.http_codec, self.router, self.web.take)
         self.udp = UdpServer(datagrams, batch, self.codec, self.router, config.connection_ids.window, wall)
 
@@ -147,9 +147,10 @@ class GatewayService:
         )
         return sources
 
-    def _make_connections(self, listeners: list[socket.socket]) -> Connections:
+    def _make_connections(self, listeners: list[socket.socket], datagrams: int) -> Connections:
         wanted = self.config.http
-        room = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - OTHER_FILES
+        others = OTHER_FILES + MOST + 2 * datagrams + len(listeners)  # a UDP socket has an epoll set of its own
+        room = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - others
         if room < wanted.connections:
             log.info(
                 "at most %d HTTP connections, for the limit of open files; http.connections says %d",

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import logging
 import socket
-from ipaddress import ip_address
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -51,19 +50,23 @@ class HandedOver(asyncio.Protocol):
 
 
 class Web:
-    """The application. `ask` is HttpServer.ask; `totals` gives what the status page shows; `health` as Admin's."""
+    """The application. `ask` is HttpServer.ask; `totals` gives what the status page shows; `healthy` whether all is
+    well; `release` is told the address of each connection that ended."""
 
     def __init__(
         self,
         ask: Callable[[bytes, tuple[int, int], asyncio.Future[bytes]], None],
         totals: Callable[[], dict[str, int]],
         healthy: Callable[[], bool],
+        release: Callable[[tuple[int, int]], None],
     ) -> None:
         self.ask = ask
+        self.release = release
         self.totals = totals
         self.healthy = healthy
         self.runner: web.AppRunner | None = None
         self.heard: dict[web.RequestHandler, float] = {}  # by connection: when its last request came
+        self.addresses: dict[web.RequestHandler, tuple[int, int]] = {}  # of their clients
         self.coming: set[web.RequestHandler] = set()  # those that have no transport yet
         self.tasks: set[asyncio.Task[None]] = set()
         self.requests = 0
@@ -92,8 +95,8 @@ class Web:
         if self.runner is not None:
             await self.runner.cleanup()
 
-    def take(self, fd: int, data: bytes) -> None:
-        """Take over an open connection that has sent `data`."""
+    def take(self, fd: int, data: bytes, address: tuple[int, int]) -> None:
+        """Take over an open connection of the client at `address` (two words), which has sent `data`."""
         sock = socket.socket(fileno=fd)
         if len(self.heard) >= MOST:
             self.forget_closed()
@@ -102,16 +105,18 @@ class Web:
             with contextlib.suppress(OSError):
                 sock.send(http_texts.failure(http_texts.CROWD, 0))
             sock.close()
+            self.release(address)
             return
-        task = asyncio.get_running_loop().create_task(self._take(sock, data))
+        task = asyncio.get_running_loop().create_task(self._take(sock, data, address))
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
 
-    async def _take(self, sock: socket.socket, data: bytes) -> None:
+    async def _take(self, sock: socket.socket, data: bytes, address: tuple[int, int]) -> None:
         assert self.runner is not None
         assert self.runner.server is not None
         handler = self.runner.server()
         self.heard[handler] = monotonic()
+        self.addresses[handler] = address
         self.coming.add(handler)
         try:
             await asyncio.get_running_loop().connect_accepted_socket(lambda: HandedOver(handler, data), sock)
@@ -126,7 +131,7 @@ class Web:
         self.forget_closed()
         for handler, since in self.heard.items():
             if now - since > IDLE and handler.transport is not None:
-                handler.transport.close()
+                handler.transport.abort()  # to close would wait for a client that does not read
 
     def _is_ours(self, record: logging.LogRecord) -> bool:
         """Whether an error that aiohttp logs is the tracker's own; strangers' malformed requests are counted."""
@@ -137,11 +142,10 @@ class Web:
 
     def forget_closed(self) -> None:
         """Connections that are closed leave room for others."""
-        self.heard = {
-            handler: since
-            for handler, since in self.heard.items()
-            if handler.transport is not None or handler in self.coming
-        }
+        for handler in list(self.heard):
+            if handler.transport is None and handler not in self.coming:
+                del self.heard[handler]
+                self.release(self.addresses.pop(handler))
 
     @web.middleware
     async def _note(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -167,15 +171,8 @@ class Web:
         for value in request.headers.getall("X-Forwarded-For", []):
             head += b"X-Forwarded-For: " + value.encode("utf-8", "surrogateescape") + b"\r\n"
         future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        self.ask(head + b"\r\n", words_of(request.remote or "0.0.0.0"), future)
+        # Not request.remote: the system no longer knows that of a connection that was reset.
+        self.ask(head + b"\r\n", self.addresses[request.protocol], future)
         answer = await future
         top, _, body = answer.partition(b"\r\n\r\n")
         return web.Response(status=int(top[9:12]), body=body, content_type="text/plain")
-
-
-def words_of(address: str) -> tuple[int, int]:
-    """An address as two words as they lie in memory, IPv4 in ::ffff:0:0/96."""
-    packed = ip_address(address.partition("%")[0]).packed
-    if len(packed) == 4:
-        packed = bytes(10) + b"\xff\xff" + packed
-    return int.from_bytes(packed[:8], "little"), int.from_bytes(packed[8:], "little")

@@ -2,14 +2,12 @@
 
 cimport cython
 from shard.listing cimport Listing
-from shard.peers cimport Peers
 from shard.tables cimport Tables
 
 
 @cython.final
 cdef class Ahead:
     cdef Tables tables
-    cdef Peers peers
     cdef Listing listing
     cdef unsigned short[::1] words
     cdef Py_ssize_t[::1] at

@@ -14,14 +14,12 @@ if cython.compiled:
     from cython.cimports.shard.arena import Arena
     from cython.cimports.shard.directories import spiral
     from cython.cimports.shard.listing import Listing
-    from cython.cimports.shard.peers import Peers
     from cython.cimports.shard.prefetch import prefetch
     from cython.cimports.shard.tables import Tables, homes_of
 else:
     from shard.arena import Arena
     from shard.directories import spiral
     from shard.listing import Listing
-    from shard.peers import Peers
     from shard.tables import Tables, homes_of
 
 u32 = cython.typedef(cython.uint)
@@ -40,10 +38,9 @@ SEEDERS = cython.declare(u32, layout.SEEDERS)
 class Ahead:
     """Where each of the next TOUCHED records has come to on its way."""
 
-    def __init__(self, arena: Arena, tables: Tables, peers: Peers, listing: Listing):
+    def __init__(self, arena: Arena, tables: Tables, listing: Listing):
         self.words = arena.words
         self.tables = tables
-        self.peers = peers
         self.listing = listing
         self.at = memoryview(bytearray(8 * TOUCHED)).cast("q")
         self.own = memoryview(bytearray(8 * TOUCHED)).cast("q")
@@ -61,7 +58,9 @@ class Ahead:
             prefetch(cython.address(self.words[at]))
 
     def ask_run(self, at: size, end: size) -> cython.void:
-        """Ask for the lines of words at..end."""
+        """Ask for the lines of words at..end, as far as the arena goes."""
+        if end > len(self.words):
+            end = len(self.words)
         while at < end:
             self.ask(at)
             at += LINE

@@ -139,7 +139,7 @@ class SliceStore:
         # Frames of the arena that the processor's caches hold anyway; few, as between two batches the system
         # itself needs them for the datagrams.
         self.cached = 64
-        self.ahead = Ahead(self.arena, self.tables, self.peers, self.listing)
+        self.ahead = Ahead(self.arena, self.tables, self.listing)
         self.line = memoryview(bytearray(32)).cast("Q")
         self.line_bytes = memoryview(self.line).cast("B")
         self.full = False

@@ -3,12 +3,14 @@
 import json
 import os
 import socket
+import struct
+from contextlib import ExitStack
 
 import pytest
 from http_client import HttpClient, announce_target, request
 from http_tracker import Tracker, clean
 
-from gateway.web import IDLE, words_of
+from gateway.web import IDLE
 
 
 @pytest.fixture
@@ -92,6 +94,44 @@ def test_an_idle_connection_is_closed(tracker, client):
     assert client.ended()
 
 
+def test_an_idle_connection_that_is_not_read_is_closed_too(tracker):
+    with HttpClient(tracker.address) as client:
+        client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        client.socket.sendall(request("/nowhere") * 500)
+        tracker.wait_until(lambda: tracker.web.requests == 500)
+        for handler in tracker.web.heard:
+            tracker.web.heard[handler] -= IDLE
+        tracker.call(tracker.web.tick)
+        tracker.wait_until(lambda: all(handler.transport is None for handler in tracker.web.heard))
+    tracker.call(tracker.web.tick)
+    assert not tracker.web.heard
+
+
+def test_a_source_goes_on_to_have_a_connection_that_was_given_away(tmp_path):
+    limits = {"exempt": []}
+    with Tracker(tmp_path, limits=limits, http={"per_source": 3}) as tracker, clean(tracker), ExitStack() as stack:
+        for _ in range(3):
+            assert stack.enter_context(HttpClient(tracker.address)).get("/nowhere").status == 404
+        with HttpClient(tracker.address) as client:
+            assert b"too many connections" in client.get("/nowhere").body
+        stack.close()
+        tracker.wait_until(lambda: all(handler.transport is None for handler in tracker.web.heard))
+        tracker.call(tracker.web.tick)
+        with HttpClient(tracker.address) as client:
+            assert client.get("/nowhere").status == 404
+
+
+def test_who_is_gone_announces_with_its_own_address(tracker):
+    info_hash = os.urandom(20)
+    for _ in range(20):
+        with socket.create_connection(tracker.address) as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            sock.sendall(request(announce_target(info_hash, left=1).replace("/announce", "/%61nnounce")))
+    tracker.wait_until(lambda: not tracker.web.coming)
+    with HttpClient(tracker.address) as client:
+        assert b"\0\0\0\0" not in client.announce(info_hash)[b"peers"]
+
+
 def test_requests_are_counted(tracker, client):
     before = tracker.web.requests
     for _ in range(3):
@@ -104,15 +144,3 @@ def test_a_pipeline_goes_on_with_the_web_application(tracker, client):
         request(announce_target(os.urandom(20))) + request("/health") + request(announce_target(os.urandom(20)))
     )
     assert [client.receive().status for _ in range(3)] == [200, 200, 200]
-
-
-@pytest.mark.parametrize(
-    ("text", "packed"),
-    [
-        ("192.0.2.1", bytes(10) + b"\xff\xff\xc0\0\2\1"),
-        ("2001:db8::1", socket.inet_pton(socket.AF_INET6, "2001:db8::1")),
-        ("fe80::1%eth0", socket.inet_pton(socket.AF_INET6, "fe80::1")),
-    ],
-)
-def test_addresses_as_words(text, packed):
-    assert b"".join(word.to_bytes(8, "little") for word in words_of(text)) == packed
