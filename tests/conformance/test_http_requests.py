@@ -478,12 +478,15 @@ FORWARDED = (
     (["[2001:4860::8888]:1234"], "2001:4860::8888"),
     ([f"{n}.{n}.{n}.{n}" for n in range(20, 50)], "49.49.49.49"),
     ([", ".join(f"{n}.{n}.{n}.{n}" for n in range(20, 50))], "49.49.49.49"),
-    # What cannot be read ends the search: nobody knows who wrote what stands to its left.
-    (["8.8.8.8, unknown"], "127.0.0.2"),
-    (["unknown"], "127.0.0.2"),
-    ([""], "127.0.0.2"),
     ([], "127.0.0.2"),
 )
+
+
+@pytest.mark.parametrize("line", ["8.8.8.8, unknown", "unknown", "", "8.8.8.8, unknown, 10.0.0.1"])
+def test_c83_what_a_proxy_writes_must_be_an_address(proxied, http_of, swarm, line):
+    """C83, of what cannot be read: nobody knows who asks, nor who wrote what stands to its left."""
+    http = http_of(("127.0.0.1", proxied.addresses[0][1]), "127.0.0.2")
+    hard_failure(http, request(announce_target(swarm), f"X-Forwarded-For: {line}"), 400)
 
 
 @pytest.mark.parametrize(("lines", "host"), FORWARDED)

@@ -551,25 +551,38 @@ def is_proxy(address):
 
 
 def client_of(lines, source):
-    """Whose request it is, and whether a header was not believed to its end."""
+    """Whose request it is, None if a proxy does not say; and whether headers were ignored."""
     address = ip_address(source)
     if not lines or not is_proxy(address):
         return address, len(lines) > 0
     for element in reversed(",".join(lines[-8:]).split(",")):
         said = read_address(element)
         if said is None:
-            return address, True
+            return None, False
         address = said
         if not is_proxy(address):
             break
     return address, False
 
 
+def turned_down(bench, head, source):
+    """The request is answered with 400, and counted."""
+    place = counters.HTTP_FAILURES + counters.HTTP_FAULTS.index("bad_request")
+    before = bench.counted(place)
+    records, _, ((answer, _),) = bench.ask(head, source)
+    assert records == []
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert bench.counted(place) == before + 1
+
+
 def check_forwarded(bench, lines, source):
     wanted, ignored = client_of(lines, source)
     before = bench.counted(counters.HTTP_FORWARDED_IGNORED)
     head = announce_head(lines=[b"x-ForWarded-for: " + line.encode("latin-1") for line in lines])
-    asked(bench, head, source=source, host=str(wanted))
+    if wanted is None:
+        turned_down(bench, head, source)
+    else:
+        asked(bench, head, source=source, host=str(wanted))
     assert bench.counted(counters.HTTP_FORWARDED_IGNORED) == before + ignored
 
 
@@ -610,9 +623,9 @@ def test_other_headers_tell_nothing(behind):
         b"X-Forwarded-Fox: 8.8.8.8",
         b"X-Forwarded-For 8.8.8.8",
         b"Forwarded: for=8.8.8.8",
-        b"X-Forwarded-For:",
     ):
         asked(behind, announce_head(lines=[line]), source="192.0.2.1")
+    turned_down(behind, announce_head(lines=[b"X-Forwarded-For:"]), "192.0.2.1")
 
 
 ELEMENTS = st.one_of(

@@ -52,8 +52,11 @@ def test_what_the_codec_leaves_to_others_is_refused(tracker, head):
         assert failure_in(ask(tracker, head)) == b"malformed request"
 
 
-def test_too_long_a_head_is_refused(tracker):
-    assert failure_in(ask(tracker, b"a" * 8193)) == b"request head too large"
+@pytest.mark.parametrize("many", [8193, 9000, 20_000])
+def test_too_long_a_head_is_refused(tracker, many):
+    before = tracker.refused("long_target")
+    assert failure_in(ask(tracker, b"GET /announce?" + b"a" * many)) == b"request target too long"
+    assert tracker.refused("long_target") == before + 1
 
 
 def test_who_finds_no_place_is_told(tracker):
