@@ -2,13 +2,13 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+from trackers import free_port
 
 from cluster import client, listening, start
 from cluster.client import Announce
@@ -21,9 +21,7 @@ HASH = bytes(20)
 @pytest.fixture
 def tracker(tmp_path):
     """A running `shoal up`, and where it listens."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     file = tmp_path / "cluster.yaml"
     listen = f"gateways: [{{name: g, listen: ['127.0.0.1:{port}', '[::1]:{port}']}}]"
     file.write_text(f"data: {tmp_path}/data\nadmin: null\n{listen}\n")
