@@ -9,6 +9,7 @@ from http_client import HttpClient, announce_target, peers_of, scrape_target
 from trackers import Process
 
 IGNORED = "shoal_http_forwarded_ignored_total"
+BAD_REQUESTS = 'shoal_http_refusals_total{reason="bad_request"}'
 CONNECTIONS = "shoal_http_connections_total"
 
 
@@ -68,7 +69,7 @@ def test_clients_are_listed_and_not_the_proxy(tracker, nginx, swarm):
         ("203.0.113.9,198.51.100.7 , 127.0.0.8", "198.51.100.7"),
         ("2001:db8::7", "2001:db8::7"),
         ("::ffff:198.51.100.7", "198.51.100.7"),
-        ("198.51.100.7, unknown, 127.0.0.8", "127.0.0.8"),
+        ("unknown, 198.51.100.7, 127.0.0.8", "198.51.100.7"),
     ],
 )
 def test_behind_more_proxies_it_is_the_last_who_is_none(tracker, nginx, swarm, chain, client):
@@ -91,10 +92,13 @@ def test_a_stranger_without_proxy_is_not_believed_and_counted(tracker, swarm):
     assert tracker.metrics()[IGNORED] == before + 1
 
 
-def test_an_unreadable_address_is_counted(tracker, nginx, swarm):
-    before = tracker.metrics()[IGNORED]
-    assert seen(announce(nginx.addresses[0], swarm, forwarded("198.51.100"), source="127.0.0.2")) == "127.0.0.2"
-    assert tracker.metrics()[IGNORED] == before + 1
+@pytest.mark.parametrize("chain", ["198.51.100", "198.51.100.7, unknown, 127.0.0.8"])
+def test_what_a_proxy_passes_on_must_be_an_address(tracker, nginx, swarm, chain):
+    before = tracker.metrics()[BAD_REQUESTS]
+    with HttpClient(nginx.addresses[0], "127.0.0.2") as client:
+        assert client.get(announce_target(swarm), forwarded(chain)).status == 400
+    assert tracker.metrics()[BAD_REQUESTS] == before + 1
+    assert listed(tracker, swarm) == []
 
 
 def test_many_clients_share_a_kept_connection_to_the_tracker(tracker, nginx, swarm):
