@@ -22,8 +22,6 @@ if cython.compiled:
 else:
     from gateway.sources import Sources
 
-u8 = cython.typedef(cython.uchar)
-u16 = cython.typedef(cython.ushort)
 u32 = cython.typedef(cython.uint)
 u64 = cython.typedef(cython.ulonglong)
 size = cython.typedef(cython.Py_ssize_t)
@@ -43,7 +41,6 @@ HEAD = 8192  # bytes of a request's head at most
 LONGEST = cython.declare(size, HEAD + 512)  # bytes that are read at once
 ROWS = cython.declare(size, 512)
 INPUT = cython.declare(size, 512 << 10)
-OUTPUT = cython.declare(size, 32 << 20)  # bytes of answers; memory that is not used costs nothing
 MAPPED = cython.declare(u64, 0xFFFF_0000)
 HEAD_TIME = 10  # seconds in which a head must come
 HEAD_SECONDS = cython.declare(u32, HEAD_TIME)

@@ -15,7 +15,6 @@ u32 = cython.typedef(cython.uint)
 u64 = cython.typedef(cython.ulonglong)
 size = cython.typedef(cython.Py_ssize_t)
 
-FAULTS = cython.declare(size, http_texts.FAULTS)
 COMPLETE = cython.declare(size, http_texts.COMPLETE)
 DOWNLOADED = cython.declare(size, http_texts.DOWNLOADED)
 EXTERNAL_4 = cython.declare(size, http_texts.EXTERNAL_4)

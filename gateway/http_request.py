@@ -242,9 +242,7 @@ class HttpRequest:
         while at + many <= end:
             if (self._word(at, many) | (LOWER >> (8 * (8 - many)))) == word:
                 return True
-            while at < end and self.input[at] != 44:
-                at += 1
-            at += 1
+            at = self._find(44, at, end) + 1
             while at < end and (self.input[at] == 32 or self.input[at] == 9):
                 at += 1
         return False
@@ -303,9 +301,7 @@ class HttpRequest:
             if self.input[self.pos] == 38:
                 self.pos += 1
                 continue
-            end = self.pos
-            while end < stop and self.input[end] != 38:
-                end += 1
+            end = self._find(38, self.pos, stop)
             self.pair_end = end
             name = self._name_unsafe()
             tail = self.name_tail

@@ -21,7 +21,6 @@ HEADER = cython.declare(size, frames.HEADER)
 RECORD = cython.declare(size, frames.RECORD)
 VERSION = cython.declare(u64, frames.VERSION)
 RECORDS = cython.declare(u64, frames.RECORDS)
-MAX_SCRAPE = cython.declare(size, frames.MAX_SCRAPE)
 
 ALL32 = cython.declare(u64, 0xFFFF_FFFF)
 ALL64 = cython.declare(u64, 0xFFFF_FFFF_FFFF_FFFF)
