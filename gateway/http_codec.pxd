@@ -29,7 +29,7 @@ cdef class HttpCodec:
     cdef readonly Py_ssize_t specials
     cdef unsigned long long[::1] counts
     cdef unsigned long long numbers
-    cdef unsigned int interval
+    cdef readonly unsigned int interval
     cdef unsigned long long random
     cdef Py_ssize_t place
     cdef unsigned int options

@@ -164,7 +164,7 @@ class HttpServer:
             for row, kind, start in self.codec.take_specials() if self.codec.specials else ():
                 place, data = self.connections.row(row)
                 if place in self.inner:
-                    self.inner.pop(place).set_result(http_texts.failure(http_texts.BAD_REQUEST, 0))
+                    self.inner.pop(place).set_result(http_texts.failure(http_texts.BAD_REQUEST, self.codec.interval))
                 elif kind == http_codec.OTHER:
                     others.append((place, data + tails.pop(place, b"")))
                 elif kind == http_codec.REST:
