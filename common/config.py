@@ -5,18 +5,17 @@ docs/config.md explains every field.
 """
 
 import os
-from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta, field
 
-from common import config_errors, yaml_file
+from common import config_checks, config_errors, yaml_file
 from common.config_errors import ConfigError
-from common.values import Endpoint, Name, Network, Seconds, Size, UnfitError, Word
+from common.values import Endpoint, LinkAddress, Name, Network, PublicKey, Seconds, Size, UnfitError, Word
 
-__all__ = ["Config", "ConfigError", "decode", "encode", "load", "read"]
+__all__ = ["Config", "ConfigError", "Gateway", "Node", "Shard", "decode", "encode", "load", "read"]
 
 
 class Interval(Seconds, least="60 s", most="2h30m"):
@@ -52,10 +51,18 @@ class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     """A mapping of the file: unknown keys are refused, nothing changes after loading."""
 
 
+class Node(Section, frozen=True):
+    """A machine. Its processes prove themselves by the secret of its public key."""
+
+    name: Name
+    key: PublicKey | None = None
+
+
 class Gateway(Section, frozen=True):
     """A process that speaks the tracker protocols."""
 
     name: Name
+    node: Name | None = None  # may be left out while there is but one
     listen: Annotated[tuple[Endpoint, ...], Meta(min_length=1, max_length=64)] = (
         Endpoint("0.0.0.0:6969"),
         Endpoint("[::]:6969"),
@@ -63,9 +70,12 @@ class Gateway(Section, frozen=True):
 
 
 class Shard(Section, frozen=True):
-    """A process that keeps swarms."""
+    """A process that keeps swarms. Others reach it at `link`; it listens there, or at `bind`."""
 
     name: Name
+    node: Name | None = None
+    link: LinkAddress | None = None
+    bind: LinkAddress | None = None
     memory: Memory = Memory(1 << 30)
     weight: Annotated[float, Meta(gt=0, le=1000)] = 1.0
 
@@ -154,6 +164,10 @@ class Config(Section, frozen=True):
     slices: Annotated[int, Meta(ge=1, le=65_536)] = 1024
     interval: Interval = Interval(1800)
     data: Path = field(default_factory=default_data)
+    keys: Path | None = None  # `load` fills it in
+    user: Name | None = None
+    nodes: tuple[Node, ...] = ()
+    insecure: bool = False
     gateways: tuple[Gateway, ...] = (Gateway(name=Name("gateway1")),)
     shards: tuple[Shard, ...] = (Shard(name=Name("shard1")),)
     peers: Peers = Peers()
@@ -171,14 +185,67 @@ class Config(Section, frozen=True):
         # One and a half times the longest interval that is handed out, which is 10 % over the nominal one.
         return -(-self.interval * 165 // 100) + 300
 
+    @property
+    def key_directory(self) -> Path:
+        """Where the key files are."""
+        return self.keys or self.data
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether one process is all there is: one gateway, one shard, and nobody is told how to link to it."""
+        return len(self.gateways) == len(self.shards) == 1 and self.shards[0].link is None
+
+    @property
+    def has_keys(self) -> bool:
+        """Whether `tcp://` links are encrypted."""
+        return any(node.key is not None for node in self.nodes)
+
+    def node_of(self, process: "Gateway | Shard") -> str:
+        """The name of a process's node; empty if nodes have no names."""
+        return process.node or (self.nodes[0].name if self.nodes else "")
+
+    def node_names(self) -> list[str]:
+        """The nodes; one without a name if the file names none."""
+        return [node.name for node in self.nodes] or [""]
+
+    def on_node(self, node: str) -> "list[Gateway | Shard]":
+        """The processes of a node, gateways first."""
+        everyone: list[Gateway | Shard] = [*self.gateways, *self.shards]
+        return [process for process in everyone if self.node_of(process) == node]
+
+    def link_of(self, shard: "Shard") -> str:
+        """Where others reach a shard."""
+        return shard.link or f"ipc://{self.run_directory}/{shard.name}"
+
+    def bind_of(self, shard: "Shard") -> str:
+        """Where a shard listens for links."""
+        return shard.bind or self.link_of(shard)
+
+    @property
+    def run_directory(self) -> Path:
+        """Where the sockets of `ipc://` links are."""
+        return self.data / "run"
+
+    def admin_of(self, process: "Gateway | Shard") -> Endpoint | None:
+        """A process's admin address: those of a node have ports that follow each other."""
+        if self.admin is None:
+            return None
+        if self.is_embedded or self.admin.port == 0:
+            return self.admin
+        return self.admin.plus(self.on_node(self.node_of(process)).index(process))
+
 
 def load(path: Path | str) -> Config:
     """The configuration in a file. Raises ConfigError, which names the file."""
     try:
-        return read(yaml_file.load(Path(path)))
+        config = read(yaml_file.load(Path(path)))
     except ConfigError as error:
         error.file = str(path)
         raise
+    if config.keys is None and config.nodes:
+        # Beside the file: what may be committed, and what may not.
+        config = msgspec.structs.replace(config, keys=Path(path).absolute().parent / "keys")
+    return config
 
 
 def read(document: object) -> Config:
@@ -188,10 +255,7 @@ def read(document: object) -> Config:
         config = msgspec.convert(document, Config, dec_hook=_read_value)
     except msgspec.ValidationError as error:
         raise config_errors.explain(error, document, Config) from None
-    _check_values(config)
-    _check_names(config)
-    _check_endpoints(config)
-    _check_one_process(config)
+    config_checks.check(config)
     return config
 
 
@@ -220,51 +284,3 @@ def _read_directory(value: object) -> Path:
     if path is None or not path.is_absolute():
         raise UnfitError("a directory, as a path that begins with / or ~")
     return path
-
-
-def _check_values(config: Config) -> None:
-    if not config.data.is_absolute():  # the default, of a user without a home
-        raise ConfigError("data", "a directory, as a path that begins with /", repr(str(config.data)))
-    if config.slices & (config.slices - 1):
-        raise ConfigError("slices", "a power of two from 1 to 65536", str(config.slices))
-    if config.peers.default > config.peers.most:
-        raise ConfigError(
-            "peers.default", f"at most peers.most, which is {config.peers.most}", str(config.peers.default)
-        )
-
-
-def _check_names(config: Config) -> None:
-    first: dict[str, str] = {}
-    everything: list[tuple[str, tuple[Gateway | Shard, ...]]] = [
-        ("gateways", config.gateways),
-        ("shards", config.shards),
-    ]
-    for kind, processes in everything:
-        for index, process in enumerate(processes):
-            where = f"{kind}[{index}].name"
-            if process.name in first:
-                raise ConfigError(
-                    where, f"a name that is not taken, as by {first[process.name]}", repr(str(process.name))
-                )
-            first[process.name] = where
-
-
-def _check_endpoints(config: Config) -> None:
-    listening = [
-        (f"gateways[{at}].listen[{index}]", endpoint)
-        for at, gateway in enumerate(config.gateways)
-        for index, endpoint in enumerate(gateway.listen)
-    ]
-    for (taken_at, taken), (where, endpoint) in combinations(listening, 2):
-        if endpoint.clashes(taken):
-            raise ConfigError(where, f"a port that is not taken, as by {taken_at} ({taken})", endpoint)
-    for taken_at, taken in listening:
-        if config.admin is not None and config.admin.clashes(taken):
-            raise ConfigError("admin", f"another port than that of {taken_at}, where HTTP is served", config.admin)
-
-
-def _check_one_process(config: Config) -> None:
-    for where, processes in (("gateways", config.gateways), ("shards", config.shards)):
-        if len(processes) != 1:
-            expected = "exactly one: this version runs one gateway and one shard in one process"
-            raise ConfigError(where, expected, str(len(processes)))

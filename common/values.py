@@ -155,8 +155,62 @@ class Endpoint(str):
         if isinstance(self.address, IPv6Address) and self.address.ipv4_mapped:
             raise UnfitError(f"{self.EXPECTED}; this is {self.address.ipv4_mapped}:{self.port}, write it so")
 
+    def plus(self, more: int) -> "Endpoint":
+        """The same address and a higher port. Raises ValueError beyond the last."""
+        if self.port + more > 0xFFFF:
+            raise ValueError("no such port")
+        return Endpoint(f"{self.rpartition(':')[0]}:{self.port + more}")
+
     def clashes(self, other: "Endpoint") -> bool:
         """Whether both cannot be listened on at once: same family, same port, same address or a wildcard."""
         if self.port != other.port or self.port == 0 or self.address.version != other.address.version:
             return False
         return self.address == other.address or self.address.is_unspecified or other.address.is_unspecified
+
+
+class LinkAddress(str):
+    """Where a shard is reached: `tcp://192.0.2.1:7101`, `tcp://[2001:db8::1]:7101` or `ipc:///run/shoal/shard1`."""
+
+    EXPECTED = "tcp:// with an IP address and a port, such as tcp://192.0.2.1:7101, or ipc:// with a path from /"
+    LONGEST = 100  # bytes of a path; the system takes 107
+
+    @classmethod
+    def read(cls, value: object) -> Self:
+        if not isinstance(value, str):
+            raise UnfitError(cls.EXPECTED)
+        self = cls(value)
+        if self.endpoint is not None:
+            return self
+        path = value.removeprefix("ipc://")
+        if path == value or not path.startswith("/") or "\0" in path or path.endswith("/"):
+            raise UnfitError(cls.EXPECTED)
+        if len(path.encode()) > cls.LONGEST:
+            raise UnfitError(f"{cls.EXPECTED} of at most {cls.LONGEST} bytes")
+        return self
+
+    @property
+    def endpoint(self) -> Endpoint | None:
+        """Address and port; None if it is a path. Raises UnfitError."""
+        if not self.startswith("tcp://"):
+            return None
+        try:
+            endpoint = Endpoint(self.removeprefix("tcp://"))
+        except ValueError:
+            raise UnfitError(self.EXPECTED) from None
+        endpoint.check()
+        if endpoint.port == 0:
+            raise UnfitError(f"{self.EXPECTED}, its port not 0")
+        return endpoint
+
+
+class PublicKey(str):
+    """A CURVE public key: 32 bytes in Z85 (ZeroMQ RFC 32)."""
+
+    EXPECTED = "a public key of 40 characters, as `shoal keys` prints it"
+    FORM: ClassVar = re.compile(r"[0-9a-zA-Z.\-:+=^!/*?&<>()\[\]{}@%$#]{40}", re.ASCII)
+
+    @classmethod
+    def read(cls, value: object) -> Self:
+        if not isinstance(value, str) or not cls.FORM.fullmatch(value):
+            raise UnfitError(cls.EXPECTED)
+        return cls(value)
