@@ -25,9 +25,9 @@ def main() -> None:
 def up(file: Path | None) -> None:
     """Start the tracker, watch it, and start it again if it fails."""
     from cluster import start
-    from cluster.listening import ListenError
     from common.config import ConfigError
     from common.keys import KeyFileError
+    from gateway.listening import ListenError
 
     try:
         start.up(file)

@@ -13,9 +13,10 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import NoReturn
 
-from cluster import listening, supervisor
+from cluster import supervisor
 from common import config, keys, logs
 from common.config import Config
+from gateway import listening
 
 
 def up(file: Path | None) -> NoReturn:
@@ -27,7 +28,7 @@ def up(file: Path | None) -> NoReturn:
     logs.set_up(wanted.log.level, wanted.log.format)
     keys.load_or_create(wanted.data)
     listening.allow_files()
-    sockets = listening.open_sockets(wanted)
+    sockets = listening.open_sockets(wanted, wanted.gateways[0])
     # A signal that comes during the exec waits for the supervisor.
     signal.pthread_sigmask(signal.SIG_BLOCK, supervisor.WATCHED)
     become_supervisor([sock.detach() for sock in sockets], config_file(wanted), wanted)

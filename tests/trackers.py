@@ -22,11 +22,11 @@ from urllib.parse import urlsplit
 
 import uvloop
 
-from cluster import listening
 from cluster.embedded import Embedded
 from common import config
 from common.batch_io import STRIDE
 from common.clock import SteadyClock
+from gateway import listening
 
 MAGIC = 0x41727101980
 CONNECT, ANNOUNCE, SCRAPE, ERROR = range(4)
@@ -301,7 +301,7 @@ class Local:
         wanted = config.read(settings(directory, **more))
         self.now = 0.0
         self.wall = 1_700_000_400.0  # where a window of 10 minutes begins
-        self.sockets = sockets or listening.open_sockets(wanted)
+        self.sockets = sockets or listening.open_sockets(wanted, wanted.gateways[0])
         self.addresses = [sock.getsockname()[:2] for sock in self.sockets]
         self.clock = SteadyClock(lambda: self.now)
         self.tracker = Embedded(wanted, self.sockets, clock=self.clock, wall=lambda: self.wall)

@@ -25,10 +25,11 @@ from trackers import (
     scrape_request,
 )
 
-from cluster import embedded, listening
+from cluster import embedded
 from common import keys
 from common.config import Config
 from common.values import Endpoint
+from gateway import listening
 from shard.service import OutOfMemoryError
 
 BAD_ID = b"\xff" * 8

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 from trackers import free_port
 
-from cluster import client, listening, start
+from cluster import client, start
 from cluster.client import Announce
 from common import config
 from common.config import Config
+from gateway import listening
 
 HASH = bytes(20)
 

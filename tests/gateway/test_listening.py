@@ -4,14 +4,18 @@ import socket
 
 import pytest
 
-from cluster import listening
-from cluster.listening import ListenError
 from common import config
 from common.values import Endpoint
+from gateway import listening
+from gateway.listening import ListenError
 
 
 def listen_on(*endpoints):
     return config.read({"gateways": [{"name": "g", "listen": list(endpoints)}], "admin": None})
+
+
+def open_sockets(wanted):
+    return listening.open_sockets(wanted, wanted.gateways[0])
 
 
 @pytest.fixture
@@ -23,7 +27,7 @@ def opened():
 
 
 def test_sockets_come_in_the_order_of_the_file(opened):
-    opened += listening.open_sockets(listen_on("127.0.0.1:0", "[::1]:0", "127.0.0.2:0"))
+    opened += open_sockets(listen_on("127.0.0.1:0", "[::1]:0", "127.0.0.2:0"))
     assert [sock.getsockname()[0] for sock in opened] == 2 * ["127.0.0.1", "::1", "127.0.0.2"]
     assert [sock.type for sock in opened] == 3 * [socket.SOCK_DGRAM] + 3 * [socket.SOCK_STREAM]
     assert [sock.getsockname()[1] for sock in opened[:3]] == [sock.getsockname()[1] for sock in opened[3:]]
@@ -35,8 +39,8 @@ def take_for_tcp(monkeypatch, opened, times):
     open_udp = listening.open_udp
     left = [None] * times
 
-    def take(endpoint):
-        sock = open_udp(endpoint)
+    def take(endpoint, **options):
+        sock = open_udp(endpoint, **options)
         if left:
             left.pop()
             with contextlib.suppress(OSError):  # it is taken
@@ -48,7 +52,7 @@ def take_for_tcp(monkeypatch, opened, times):
 
 def test_the_systems_choice_of_a_port_is_free_for_udp_and_tcp(monkeypatch, opened):
     take_for_tcp(monkeypatch, opened, 2)
-    udp, tcp = listening.open_sockets(listen_on("127.0.0.1:0"))
+    udp, tcp = open_sockets(listen_on("127.0.0.1:0"))
     opened += [udp, tcp]
     assert udp.getsockname() == tcp.getsockname()
 
@@ -56,18 +60,18 @@ def test_the_systems_choice_of_a_port_is_free_for_udp_and_tcp(monkeypatch, opene
 def test_a_system_without_such_a_port_is_an_error(monkeypatch, opened):
     take_for_tcp(monkeypatch, opened, 100)
     with pytest.raises(ListenError, match=r"listen\[0\]: cannot listen on 127.0.0.1:0 \(TCP\): Address already in use"):
-        listening.open_sockets(listen_on("127.0.0.1:0"))
+        open_sockets(listen_on("127.0.0.1:0"))
 
 
 def test_both_families_may_have_the_same_port(opened):
-    opened += listening.open_sockets(listen_on("0.0.0.0:0"))
+    opened += open_sockets(listen_on("0.0.0.0:0"))
     port = opened[0].getsockname()[1]
     opened.append(listening.open_udp(Endpoint(f"[::]:{port}")))
     assert opened[-1].getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY) == 1
 
 
 def test_who_listens_on_all_addresses_has_a_socket_for_each(opened):
-    opened += listening.open_sockets(listen_on("0.0.0.0:0", "[::]:0"))
+    opened += open_sockets(listen_on("0.0.0.0:0", "[::]:0"))
     ports = [sock.getsockname()[1] for sock in opened[:2]]
     beside = [sock.getsockname()[:2] for sock in opened[4:]]
     assert ("127.0.0.1", ports[0]) in beside
@@ -85,7 +89,7 @@ def test_who_listens_on_all_addresses_has_a_socket_for_each(opened):
 
 
 def test_nobody_can_listen_beside(opened):
-    opened += listening.open_sockets(listen_on("0.0.0.0:0"))
+    opened += open_sockets(listen_on("0.0.0.0:0"))
     for address in ("0.0.0.0", "127.0.0.1", "127.0.0.9"):
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
             other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
@@ -116,18 +120,18 @@ def test_who_has_a_small_buffer_is_told_how_to_change_it(opened, caplog):
 
 
 def test_a_port_in_use_is_one_line_with_its_path(opened):
-    opened += listening.open_sockets(listen_on("127.0.0.1:0"))
+    opened += open_sockets(listen_on("127.0.0.1:0"))
     port = opened[0].getsockname()[1]
     line = rf"gateways\[0\]\.listen\[1\]: cannot listen on 127\.0\.0\.1:{port} \(UDP\): Address already in use"
     with pytest.raises(ListenError, match=line):
-        listening.open_sockets(listen_on("127.0.0.2:0", f"127.0.0.1:{port}"))
+        open_sockets(listen_on("127.0.0.2:0", f"127.0.0.1:{port}"))
 
 
 def test_an_address_of_another_machine_is_one_line():
     with pytest.raises(ListenError, match=r"listen\[0\]: cannot listen on 192\.0\.2\.1:6969"):
-        listening.open_sockets(listen_on("192.0.2.1:6969"))
+        open_sockets(listen_on("192.0.2.1:6969"))
     with pytest.raises(ListenError, match=r"listen\[0\]: cannot listen on \[fe80::1%nowhere\]:6969"):
-        listening.open_sockets(listen_on("[fe80::1%nowhere]:6969"))
+        open_sockets(listen_on("[fe80::1%nowhere]:6969"))
 
 
 def test_the_default_does_without_ipv6_where_there_is_none():

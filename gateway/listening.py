@@ -1,4 +1,4 @@
-"""The listening sockets, opened before any worker lives and kept while workers come and go."""
+"""The listening sockets of a gateway, opened before it lives and kept while workers come and go."""
 
 import contextlib
 import logging
@@ -10,53 +10,63 @@ import msgspec
 from psutil import net_if_addrs
 
 from common.batch_io import is_fixed, prepare
-from common.config import Config
+from common.config import Config, Gateway
+from common.sockets import BACKLOG, RECEIVE_BUFFER, SEND_BUFFER, enlarge_buffers, is_shared, share
 from common.units import format_size
 from common.values import Endpoint
 
 log = logging.getLogger("shoal.listening")
 
-RECEIVE_BUFFER = 8 << 20  # bytes: what arrives while the loop is elsewhere, or a worker is started again
-SEND_BUFFER = 8 << 20  # bytes: the answers of a batch, which are given to the system at once
-BACKLOG = 4096  # connections that wait to be accepted; the system may allow fewer
 DEFER = 2  # seconds that one may wait for its request before we hear of it
 CHOICES = 16  # of port 0, which the system chooses for UDP: it may be taken for TCP
 MOST_ADDRESSES = 16  # of a family that have a socket of their own
-SO_SNDBUFFORCE, SO_RCVBUFFORCE = 32, 33  # of asm-generic/socket.h: root may exceed net.core.wmem_max and rmem_max
 
 
 class ListenError(Exception):
     """An address cannot be listened on; the text names it, its place in the configuration and why."""
 
 
-def open_sockets(config: Config) -> list[socket.socket]:
-    """UDP sockets in the order of the first gateway's `listen`, TCP sockets likewise, then those of `open_fixed`.
+def open_sockets(config: Config, gateway: Gateway) -> list[socket.socket]:
+    """UDP sockets in the order of the gateway's `listen`, TCP sockets likewise, then those of `open_fixed`.
 
     Raises ListenError.
     """
     datagrams: list[socket.socket] = []
     streams: list[socket.socket] = []
-    for index, endpoint in enumerate(config.gateways[0].listen):
+    for index, endpoint in enumerate(gateway.listen):
         try:
-            both = open_both(endpoint)
+            both = open_both(endpoint, shared=is_common(config, gateway, endpoint))
         except ListenError as error:
             for opened in datagrams + streams:
                 opened.close()
-            raise ListenError(f"gateways[0].listen[{index}]: {error}") from None
+            place = config.gateways.index(gateway)
+            raise ListenError(f"gateways[{place}].listen[{index}]: {error}") from None
         datagrams.append(both[0])
         streams.append(both[1])
     report_buffer(datagrams[0])
     return datagrams + streams + open_fixed(datagrams)
 
 
-def open_both(endpoint: Endpoint) -> tuple[socket.socket, socket.socket]:
+def is_common(config: Config, gateway: Gateway, endpoint: Endpoint) -> bool:
+    """Whether another gateway of the node has the same endpoint: then the system deals out what comes there.
+
+    By a digest of both ends' addresses and ports, among sockets that are bound to the same address and belong to
+    the same user, who opened them.
+    """
+    if endpoint.port == 0:  # each has a port of its own
+        return False
+    others = (one for one in config.gateways if one is not gateway)
+    return any(endpoint in one.listen and config.node_of(one) == config.node_of(gateway) for one in others)
+
+
+def open_both(endpoint: Endpoint, *, shared: bool) -> tuple[socket.socket, socket.socket]:
     """A UDP and a TCP socket at one port. Raises ListenError."""
     tries = 1 if endpoint.port else CHOICES
     while True:
         datagrams = None
         try:
-            datagrams = open_udp(endpoint)
-            return datagrams, open_tcp(endpoint, datagrams.getsockname()[1])
+            datagrams = open_udp(endpoint, shared=shared)
+            return datagrams, open_tcp(endpoint, datagrams.getsockname()[1], shared=shared)
         except OSError as error:
             kind = "UDP" if datagrams is None else "TCP"
             if datagrams is not None:
@@ -77,13 +87,14 @@ def open_fixed(sockets: list[socket.socket]) -> list[socket.socket]:
         if is_fixed(sock):
             continue
         port = sock.getsockname()[1]
+        shared = is_shared(sock)
         # Set after it was bound: nobody else could take the port, and once all are open nobody can again.
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        mine = [open_beside(sock.family, address, port) for address in own_addresses(sock.family)]
-        opened += [extra for extra in mine if extra is not None]
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 0)
-    for extra in opened:
-        extra.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 0)
+        share(sock, True)
+        found = [open_beside(sock.family, address, port) for address in own_addresses(sock.family)]
+        mine = [extra for extra in found if extra is not None]
+        for one in (sock, *mine):
+            share(one, shared)
+        opened += mine
     return opened
 
 
@@ -99,7 +110,7 @@ def open_beside(family: socket.AddressFamily, address: str, port: int) -> socket
     try:
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        share(sock, True)
         enlarge_buffers(sock)
         sock.bind((address, port))
         sock.setblocking(False)
@@ -109,7 +120,7 @@ def open_beside(family: socket.AddressFamily, address: str, port: int) -> socket
     return sock
 
 
-def open_udp(endpoint: Endpoint) -> socket.socket:
+def open_udp(endpoint: Endpoint, *, shared: bool = False) -> socket.socket:
     """A bound, non-blocking socket with large buffers. Raises OSError."""
     # getaddrinfo turns a zone (fe80::1%eth0) into its number.
     family, kind, protocol, _, address = socket.getaddrinfo(
@@ -119,6 +130,7 @@ def open_udp(endpoint: Endpoint) -> socket.socket:
     try:
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        share(sock, shared)
         enlarge_buffers(sock)
         prepare(sock)  # before the first datagram comes: it must tell its local address too
         sock.bind(address)
@@ -129,7 +141,7 @@ def open_udp(endpoint: Endpoint) -> socket.socket:
     return sock
 
 
-def open_tcp(endpoint: Endpoint, port: int) -> socket.socket:
+def open_tcp(endpoint: Endpoint, port: int, *, shared: bool = False) -> socket.socket:
     """A listening socket at an endpoint's address, which wakes us when a connection's request has come."""
     family, kind, protocol, _, address = socket.getaddrinfo(
         str(endpoint.address), port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
@@ -138,6 +150,7 @@ def open_tcp(endpoint: Endpoint, port: int) -> socket.socket:
     try:
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        share(sock, shared)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections of the last life may linger
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, DEFER)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # accepted sockets have it too
@@ -148,18 +161,6 @@ def open_tcp(endpoint: Endpoint, port: int) -> socket.socket:
         sock.close()
         raise
     return sock
-
-
-def enlarge_buffers(sock: socket.socket) -> None:
-    """As large buffers as this user may have."""
-    for forced, option, size in (
-        (SO_RCVBUFFORCE, socket.SO_RCVBUF, RECEIVE_BUFFER),
-        (SO_SNDBUFFORCE, socket.SO_SNDBUF, SEND_BUFFER),
-    ):
-        try:
-            sock.setsockopt(socket.SOL_SOCKET, forced, size)
-        except OSError:
-            sock.setsockopt(socket.SOL_SOCKET, option, size)
 
 
 def allow_files() -> None:
