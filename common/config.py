@@ -77,7 +77,7 @@ class Shard(Section, frozen=True):
     link: LinkAddress | None = None
     bind: LinkAddress | None = None
     memory: Memory = Memory(1 << 30)
-    weight: Annotated[float, Meta(gt=0, le=1000)] = 1.0
+    weight: Annotated[float, Meta(ge=0.01, le=100)] = 1.0  # of the ring's points, which cost time and memory
 
 
 class Peers(Section, frozen=True):
@@ -235,10 +235,10 @@ class Config(Section, frozen=True):
         return self.admin.plus(self.on_node(self.node_of(process)).index(process))
 
 
-def load(path: Path | str) -> Config:
-    """The configuration in a file. Raises ConfigError, which names the file."""
+def load(path: Path | str, *, keyed: bool = True) -> Config:
+    """The configuration in a file; `keyed` as `read` has it. Raises ConfigError, which names the file."""
     try:
-        config = read(yaml_file.load(Path(path)))
+        config = read(yaml_file.load(Path(path)), keyed=keyed)
     except ConfigError as error:
         error.file = str(path)
         raise
@@ -248,14 +248,17 @@ def load(path: Path | str) -> Config:
     return config
 
 
-def read(document: object) -> Config:
-    """The configuration that a parsed document means; None, an empty file, is the default. Raises ConfigError."""
+def read(document: object, *, keyed: bool = True) -> Config:
+    """The configuration that a parsed document means; None, an empty file, is the default. Raises ConfigError.
+
+    keyed: whether the nodes must have the keys that their links need; not for who is about to make them.
+    """
     document = {} if document is None else document
     try:
         config = msgspec.convert(document, Config, dec_hook=_read_value)
     except msgspec.ValidationError as error:
         raise config_errors.explain(error, document, Config) from None
-    config_checks.check(config)
+    config_checks.check(config, keyed=keyed)
     return config
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from itertools import combinations
 from typing import TYPE_CHECKING
 
@@ -14,8 +15,11 @@ if TYPE_CHECKING:
     from common.values import Endpoint, LinkAddress
 
 
-def check(config: Config) -> None:
-    """All checks, what is simple first. Raises ConfigError."""
+RESERVED = ("cluster", "connection-id")  # NAME.key is another key file
+
+
+def check(config: Config, *, keyed: bool = True) -> None:
+    """All checks, what is simple first; those of keys only if `keyed`. Raises ConfigError."""
     _check_values(config)
     _check_names(config)
     _check_nodes(config)
@@ -23,7 +27,8 @@ def check(config: Config) -> None:
         _check_endpoints(config, node)
     if not config.is_embedded:
         _check_links(config)
-        _check_keys(config)
+        if keyed:
+            _check_keys(config)
 
 
 def _check_values(config: Config) -> None:
@@ -59,6 +64,8 @@ def _check_names(config: Config) -> None:
     for at, node in enumerate(config.nodes):
         if node.name in nodes:
             raise ConfigError(f"nodes[{at}].name", "a name that no other node has", repr(str(node.name)))
+        if node.name in RESERVED:
+            raise ConfigError(f"nodes[{at}].name", "another name, as key files have this one", repr(str(node.name)))
         nodes.add(node.name)
 
 
@@ -87,7 +94,33 @@ def _check_endpoints(config: Config, node: str) -> None:
                         expected = f"a port that is not taken, as by {taken_at} ({taken}); to share it, write the same"
                         raise ConfigError(where, expected, endpoint)
             listening += own
+    listening += _check_binds(config, node, listening)
     _check_admin(config, node, listening)
+
+
+def _check_binds(config: Config, node: str, listening: list[tuple[str, Endpoint]]) -> list[tuple[str, Endpoint]]:
+    """Where the shards of a node listen for links. Raises ConfigError if somebody listens there already."""
+    own: list[tuple[str, Endpoint]] = []
+    paths: dict[str, str] = {}
+    for at, shard in enumerate(config.shards):
+        if config.node_of(shard) != node:
+            continue
+        if shard.bind is not None and shard.link is None:
+            raise ConfigError(f"shards[{at}].link", "where others reach the shard, as it has a `bind`", "none")
+        address = shard.bind or shard.link
+        endpoint = address.endpoint if address is not None else None
+        where = f"shards[{at}].{'link' if shard.bind is None else 'bind'}"
+        if endpoint is not None:
+            for taken_at, taken in (*listening, *own):
+                if endpoint.clashes(taken):
+                    raise ConfigError(where, f"a port that is not taken, as by {taken_at} ({taken})", endpoint)
+            own.append((where, endpoint))
+        else:
+            path = config.bind_of(shard)
+            if path in paths:
+                raise ConfigError(where, f"a path that is not taken, as by {paths[path]}", repr(path))
+            paths[path] = where
+    return own
 
 
 def _check_admin(config: Config, node: str, listening: list[tuple[str, Endpoint]]) -> None:
@@ -101,7 +134,7 @@ def _check_admin(config: Config, node: str, listening: list[tuple[str, Endpoint]
             raise ConfigError("admin", expected, config.admin) from None
         for taken_at, taken in listening:
             if admin is not None and admin.clashes(taken):
-                expected = f"another port than that of {taken_at}, where HTTP is served"
+                expected = f"another port than that of {taken_at} ({taken})"
                 raise ConfigError("admin", expected, f"{admin} of {process.name}")
 
 
@@ -115,7 +148,7 @@ def _check_links(config: Config) -> None:
             expected = "tcp:// with an IP address and a port, as processes of other nodes link to it"
             raise ConfigError(where, expected, repr(str(link)) if link else "none")
         path = config.link_of(shard)
-        if path.startswith("ipc://") and len(path) > 6 + 100:
+        if path.startswith("ipc://") and len(os.fsencode(path)) > 6 + 100:
             raise ConfigError(where, "a shorter path than `data` yields: at most 100 bytes", repr(path))
         if path in first:
             raise ConfigError(where, f"an address that is not taken, as by {first[path]}", repr(path))

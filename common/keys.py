@@ -1,24 +1,33 @@
-"""The key files of a cluster, in its data directory, readable by their owner alone.
+"""The key files of a cluster, in one directory, readable by their owner alone.
 
 cluster.key        16 bytes: places info-hashes in slices, so nobody can aim at one shard
 connection-id.key  16 bytes, and those before the last rotation: signs connection ids
+NODE.key           a CURVE key pair: by it the processes of a node prove themselves to others
 
-Each is text, a version line and then `name value` lines, so an operator can tell one from the other
-and a later version can tell that it does not know it.
+Nodes share the first two, and each has but its own of the last. Each is text, a version line and then
+`name value` lines, so an operator can tell one from the other and a later version can tell that it does not know it.
 """
 
 import os
+import pwd
 import secrets
 import stat
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from hashlib import blake2b
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from common.config import Config
 
 KEY = 16
 CLUSTER = "cluster.key"
 CONNECTION_ID = "connection-id.key"
 CLUSTER_VERSION = "shoal cluster key 1"
 CONNECTION_ID_VERSION = "shoal connection-id key 1"
+NODE_VERSION = "shoal node key 1"
+MAKE = "shoal keys make --config FILE"
 
 
 class KeyFileError(Exception):
@@ -35,6 +44,15 @@ class ConnectionKey:
 
 
 @dataclass(frozen=True, slots=True)
+class NodeKey:
+    """The CURVE keys of a node, in Z85 (ZeroMQ RFC 32)."""
+
+    name: str
+    public: str
+    secret: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Keys:
     """What all processes of a cluster share."""
 
@@ -43,13 +61,81 @@ class Keys:
 
 
 def load_or_create(directory: Path) -> Keys:
-    """The keys in a directory; what is missing is made, the directory too. Raises KeyFileError."""
-    _make_directory(directory)
-    cluster = directory / CLUSTER
-    connection_id = directory / CONNECTION_ID
-    _create(cluster, _cluster_text(secrets.token_bytes(KEY)))
-    _create(connection_id, _connection_id_text(ConnectionKey(secrets.token_bytes(KEY), None, int(time.time()))))
-    return Keys(load_cluster_key(cluster), load_connection_key(connection_id))
+    """The keys in a directory; what is missing is made, the directory too. Raises KeyFileError.
+
+    For one node alone: several would each make their own, and refuse each other's links.
+    """
+    make(directory)
+    return load(directory)
+
+
+def load(directory: Path) -> Keys:
+    """The keys in a directory. Raises KeyFileError; if a file is missing, it says what makes it."""
+    for name in (CLUSTER, CONNECTION_ID):
+        _expect(directory / name, f"copy it from another node, or make it once for all nodes: {MAKE}")
+    _check_owner(directory)
+    return Keys(load_cluster_key(directory / CLUSTER), load_connection_key(directory / CONNECTION_ID))
+
+
+def make(directory: Path, user: str | None = None) -> list[Path]:
+    """Make what nodes share, and is missing. Gives the files made; root gives them to `user`. Raises KeyFileError."""
+    owner = _owner(user)
+    make_directory(directory, user)
+    texts = {
+        CLUSTER: _cluster_text(secrets.token_bytes(KEY)),
+        CONNECTION_ID: _connection_id_text(ConnectionKey(secrets.token_bytes(KEY), None, int(time.time()))),
+    }
+    return [directory / name for name, text in texts.items() if _create(directory / name, text, owner)]
+
+
+def make_node_key(directory: Path, name: str, user: str | None = None) -> NodeKey:
+    """The keys of a node; they are made if their file is not there. Raises KeyFileError."""
+    import zmq
+
+    public, secret = (key.decode("ascii") for key in zmq.curve_keypair())
+    make_directory(directory, user)
+    _create(node_path(directory, name), f"{NODE_VERSION}\npublic {public}\nsecret {secret}\n", _owner(user))
+    return load_node_key(directory, name)
+
+
+def load_node_key(directory: Path, name: str) -> NodeKey:
+    """The keys of a node. Raises KeyFileError, also if they are not a pair."""
+    import zmq
+
+    path = node_path(directory, name)
+    fields = _fields(path, NODE_VERSION, {"public", "secret"})
+    try:
+        public = zmq.curve_public(fields["secret"].encode("ascii")).decode("ascii")
+    except (zmq.ZMQError, ValueError):
+        raise KeyFileError(f"{path}: its secret is not 40 characters of Z85") from None
+    if public != fields["public"]:
+        raise KeyFileError(f"{path}: its public key is not that of its secret")
+    return NodeKey(name, public, fields["secret"])
+
+
+def node_key(config: "Config", node: str) -> NodeKey | None:
+    """The keys of a node of the configuration; None if that has no keys.
+
+    Raises KeyFileError, also if the configuration has another public key for the node.
+    """
+    if not config.has_keys:
+        return None
+    path = node_path(config.key_directory, node)
+    _expect(path, f"copy it from where it was made, or make another: {MAKE} --node {node}")
+    key = load_node_key(config.key_directory, node)
+    if key.public not in [wanted.key for wanted in config.nodes if wanted.name == node]:
+        raise KeyFileError(f"{path}: the configuration has another public key for {node} than this: {key.public}")
+    return key
+
+
+def node_path(directory: Path, name: str) -> Path:
+    """The file with the keys of a node."""
+    return directory / f"{name}.key"
+
+
+def cluster_digest(key: bytes) -> int:
+    """64 bits that tell clusters apart, and nothing of the cluster key."""
+    return int.from_bytes(blake2b(key, digest_size=8, person=b"shoal cluster").digest(), "little")
 
 
 def load_cluster_key(path: Path) -> bytes:
@@ -74,7 +160,9 @@ def rotate_connection_key(path: Path, now: float) -> ConnectionKey:
     old = load_connection_key(path)
     new = ConnectionKey(secrets.token_bytes(KEY), old.current, int(now))
     try:
-        os.replace(_write_temporary(path, _connection_id_text(new)), path)
+        was = path.stat()
+        owner = (was.st_uid, was.st_gid) if os.geteuid() == 0 else None
+        os.replace(_write_temporary(path, _connection_id_text(new), owner), path)
         _sync_directory(path.parent)
     except OSError as error:
         raise KeyFileError(f"{path}: cannot be written: {error.strerror}") from None
@@ -90,39 +178,75 @@ def _connection_id_text(key: ConnectionKey) -> str:
     return f"{CONNECTION_ID_VERSION}\ncurrent {key.current.hex()}\nprevious {previous}\nrotated {key.rotated}\n"
 
 
-def _make_directory(directory: Path) -> None:
+def make_directory(directory: Path, user: str | None = None) -> None:
+    """Make the directory unless it is there; root gives it to `user`. Raises KeyFileError."""
     try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        owner = directory.stat().st_uid
+        if not directory.is_dir():
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if (owner := _owner(user)) is not None:
+                os.chown(directory, *owner)
     except FileExistsError:
-        raise KeyFileError(f"{directory}: the data directory is a file") from None
+        raise KeyFileError(f"{directory}: the directory of key files is a file") from None
     except OSError as error:
-        raise KeyFileError(f"{directory}: the data directory cannot be made: {error.strerror}") from None
-    if owner not in (os.geteuid(), 0):
-        raise KeyFileError(f"{directory}: the data directory belongs to another user (uid {owner})")
+        raise KeyFileError(f"{directory}: the directory of key files cannot be made: {error.strerror}") from None
+    _check_owner(directory)
 
 
-def _create(path: Path, text: str) -> None:
-    """Write a file unless it is there; of two processes that start at once, one wins and both read it."""
-    if path.exists():
-        return
+def _check_owner(directory: Path) -> None:
+    """Root may use anybody's directory; others their own and root's. Raises KeyFileError."""
     try:
-        temporary = _write_temporary(path, text)
+        owner = directory.stat().st_uid
+    except OSError as error:
+        raise KeyFileError(f"{directory}: cannot be read: {error.strerror}") from None
+    if os.geteuid() not in (owner, 0) and owner != 0:
+        raise KeyFileError(f"{directory}: the directory of key files belongs to another user (uid {owner})")
+
+
+def _owner(user: str | None) -> tuple[int, int] | None:
+    """Whose the files are to be, if that is not who makes them."""
+    if user is None or os.geteuid() != 0:
+        return None
+    try:
+        entry = pwd.getpwnam(user)
+    except KeyError:
+        raise KeyFileError(f"user: expected a user of this machine, to whom key files belong, found {user!r}") from None
+    return entry.pw_uid, entry.pw_gid
+
+
+def _expect(path: Path, advice: str) -> None:
+    """Say what to do about a file that is not there. Raises KeyFileError."""
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        raise KeyFileError(f"{path}: there is no such file: {advice}") from None
+    except OSError as error:
+        raise KeyFileError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def _create(path: Path, text: str, owner: tuple[int, int] | None = None) -> bool:
+    """Write a file unless it is there; of two processes that start at once, one wins and both read it."""
+    try:
+        if path.exists():
+            return False
+        temporary = _write_temporary(path, text, owner)
         try:
             os.link(temporary, path)  # unlike a rename, it never replaces
         except FileExistsError:
-            pass
+            return False
         finally:
             temporary.unlink()
         _sync_directory(path.parent)
     except OSError as error:
         raise KeyFileError(f"{path}: cannot be made: {error.strerror}") from None
+    return True
 
 
-def _write_temporary(path: Path, text: str) -> Path:
+def _write_temporary(path: Path, text: str, owner: tuple[int, int] | None = None) -> Path:
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(fd, "w", encoding="ascii") as file:
+        if owner is not None:
+            os.fchown(fd, *owner)
         file.write(text)
         file.flush()
         os.fsync(fd)

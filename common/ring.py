@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 # Points on the ring of a shard of weight 1. With 400, one to eight equal shards stay within 1.25 times the mean for
-# each of the 16 ways of naming them that tests/common/test_ring.py tries; with 40 or 160 not. More do not help:
+# each of the 18 ways of naming them that tests/common/test_ring.py tries; with 40 or 160 not. More do not help:
 # then it is the 1,024 slices that are few.
 POINTS = 400
 
@@ -32,10 +32,9 @@ class Ring:
         self.slices = slices
         index = {name: at for at, name in enumerate(self.names)}
         points = {name: {"vnodes": max(1, round(POINTS * weight)), "weight": 1} for name, weight in shards}
-        ring = HashRing(points, hash_fn=_position)
         self.order = array("H")
-        for slice_id in range(slices):
-            self.order.extend(index[node["nodename"]] for node in ring.range(str(slice_id)))
+        for names in _orders(HashRing(points, hash_fn=_position).get_points(), slices):
+            self.order.extend(index[name] for name in names)
 
     def owner(self, slice_id: int) -> int:
         """The index of the shard that owns a slice."""
@@ -49,6 +48,28 @@ class Ring:
         """64 bits that differ when the table of owners does."""
         owners = "\n".join(self.names[self.owner(slice_id)] for slice_id in range(self.slices))
         return int.from_bytes(blake2b(owners.encode(), digest_size=8).digest(), "little")
+
+
+def _orders(points: list[tuple[int, str]], slices: int) -> list[list[str]]:
+    """For each slice the names in the order of their first points behind it, around the ring.
+
+    All in one walk against that order, where a point moves its name to the front. A search from each slice, which
+    `uhashring` has, takes minutes if a shard of a small weight has few points among very many.
+    """
+    order = list(dict.fromkeys(name for _, name in points))
+    found: list[list[str]] = [[]] * slices
+    at = len(points)
+    for position, slice_id in sorted(
+        ((_position(str(slice_id)), slice_id) for slice_id in range(slices)), reverse=True
+    ):
+        while at and points[at - 1][0] > position:
+            at -= 1
+            name = points[at][1]
+            if order[0] != name:
+                order.remove(name)
+                order.insert(0, name)
+        found[slice_id] = order.copy()
+    return found
 
 
 def _position(key: str) -> int:

@@ -92,9 +92,9 @@ def test_a_rotation_has_a_time(made, rotated):
 
 def test_a_directory_that_cannot_be_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(KeyFileError, match="the data directory is a file"):
+    with pytest.raises(KeyFileError, match="the directory of key files is a file"):
         keys.load_or_create(tmp_path / "file")
-    with pytest.raises(KeyFileError, match="the data directory cannot be made"):
+    with pytest.raises(KeyFileError, match="the directory of key files cannot be made"):
         keys.load_or_create(tmp_path / "file" / "data")
     with pytest.raises(KeyFileError, match="cluster.key: cannot be made"):
         keys.load_or_create(Path("/proc/self"))  # where nobody, not even root, makes a file
