@@ -11,6 +11,7 @@ from typing import NoReturn
 import click
 
 FILE = click.Path(path_type=Path)
+CONFIG = "The configuration file; without one, the embedded default."
 EVENTS = click.Choice(["none", "started", "completed", "stopped", "paused"])
 
 
@@ -114,6 +115,69 @@ def scrape(url: str, info_hashes: tuple[str, ...], timeout: float, source: str |
     from cluster import tables
 
     tables.print_scraped(hashes, answers)
+
+
+@main.group()
+def keys() -> None:
+    """Make, list and rotate the key files of a cluster."""
+
+
+@keys.command("make")
+@click.option("--config", "file", type=FILE, help=CONFIG)
+@click.option("--node", help="Make this node's keys only, and not those that nodes share.")
+def make_keys(file: Path | None, node: str | None) -> None:
+    """Make the key files that are missing, and print the public keys for the configuration file.
+
+    Nothing is ever replaced. Exit status 1: the file has another public key for a node.
+    """
+    from cluster import key_command
+    from common.config import ConfigError
+    from common.keys import KeyFileError
+
+    try:
+        lines, fine = key_command.make(key_command.configuration(file), node)
+    except (ConfigError, KeyFileError, key_command.NodeError) as error:
+        fail(str(error), 2)
+    click.echo("\n".join(lines))
+    sys.exit(0 if fine else 1)
+
+
+@keys.command("list")
+@click.option("--config", "file", type=FILE, help=CONFIG)
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def list_keys(file: Path | None, as_json: bool) -> None:
+    """Say which key files are there, and whether they agree with the configuration file.
+
+    Exit status 1: the cluster cannot work with them.
+    """
+    from cluster import key_command
+    from common.config import ConfigError
+    from common.keys import KeyFileError
+
+    try:
+        wanted = key_command.configuration(file)
+        found = key_command.listed(wanted)
+    except (ConfigError, KeyFileError) as error:
+        fail(str(error), 2)
+    from cluster import tables
+
+    tables.print_keys(wanted.key_directory, found, as_json=as_json)
+    sys.exit(1 if any(key.wrong for key in found) else 0)
+
+
+@keys.command("rotate")
+@click.option("--config", "file", type=FILE, help=CONFIG)
+def rotate_keys(file: Path | None) -> None:
+    """Replace the key of connection ids; ids made with the one before stay good."""
+    from cluster import key_command
+    from common.config import ConfigError
+    from common.keys import KeyFileError
+
+    try:
+        lines = key_command.rotate(key_command.configuration(file))
+    except (ConfigError, KeyFileError) as error:
+        fail(str(error), 2)
+    click.echo("\n".join(lines))
 
 
 def client_of(url: str) -> ModuleType:

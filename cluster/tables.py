@@ -1,13 +1,18 @@
 """What the operator's commands print, as tables."""
 
+import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from cluster.client import Announced, Scraped
-from common.config import Bucket, Config
+from cluster.key_command import KeyFile
+from common.config import Bucket, Config, Shard
+from common.ring import Ring
 from common.units import format_duration
 
 
@@ -15,21 +20,22 @@ def print_meaning(file: Path, config: Config) -> None:
     """What a configuration file means, value by value."""
     table = _table("setting", "meaning")
     for name, meaning in meanings(config):
-        table.add_row(name, meaning)
+        table.add_row(name, Text(meaning))
     console = Console()
     console.print(f"{file}: fine (version {config.version})", highlight=False, markup=False, soft_wrap=True)
+    if not config.is_embedded:
+        processes = _table("node", "process", "admin", "what it does")
+        for row in running(config):
+            processes.add_row(*map(Text, row))
+        console.print(processes)
     console.print(table)
 
 
 def meanings(config: Config) -> list[tuple[str, str]]:
     """Pairs of a setting's name and what it means in words."""
-    gateway, shard = config.gateways[0], config.shards[0]
     ids, limits, http = config.connection_ids, config.limits, config.http
     return [
-        (f"gateway {gateway.name}", f"listens on {_list(gateway.listen)} (UDP and HTTP)"),
-        (f"shard {shard.name}", f"stores at most {shard.memory}, weight {shard.weight:g}, in {config.slices} slices"),
-        ("admin", f"http://{config.admin} (metrics, health)" if config.admin else "none"),
-        ("data", f"key files in {config.data}"),
+        *(_embedded(config) if config.is_embedded else _cluster(config)),
         ("interval", f"{config.interval} between announces; a peer is listed for {format_duration(config.lifetime)}"),
         ("peers", f"{config.peers.default} in an answer, at most {config.peers.most}"),
         ("connection ids", f"good for {format_duration(ids.window * ids.windows)} at least; {_invalid(config)}"),
@@ -45,6 +51,37 @@ def meanings(config: Config) -> list[tuple[str, str]]:
         ("X-Forwarded-For trusted of", _list(config.trusted_proxies) or "nobody"),
         ("log", _log(config)),
     ]
+
+
+def running(config: Config) -> list[tuple[str, str, str, str]]:
+    """What runs on each node: node, process, admin address, what it does."""
+    ring = Ring([(shard.name, shard.weight) for shard in config.shards], config.slices)
+    shards = {shard.name: _shard(config, shard, len(ring.slices_of(at))) for at, shard in enumerate(config.shards)}
+    rows = []
+    for node in config.node_names():
+        for process in config.on_node(node):
+            admin = str(config.admin_of(process) or "none")
+            if isinstance(process, Shard):
+                rows.append((node or "-", f"shard {process.name}", admin, shards[process.name]))
+            else:
+                does = f"listens on {_list(process.listen)} (UDP and HTTP)"
+                rows.append((node or "-", f"gateway {process.name}", admin, does))
+    return rows
+
+
+def print_keys(directory: Path, found: Sequence[KeyFile], *, as_json: bool) -> None:
+    """The key files in a directory; as a table or as JSON."""
+    if as_json:
+        print(json.dumps({"directory": str(directory), "files": [asdict(key) for key in found]}, indent=2))
+        return
+    table = _table("file", "mode", "public key", "state")
+    for column in table.columns[:3]:
+        column.no_wrap = True  # they are copied from here
+    for key in found:
+        table.add_row(*(Text(value or "-") for value in (key.file, key.mode, key.public, key.state)))
+    console = Console()
+    console.print(f"{directory}:", highlight=False, markup=False, soft_wrap=True)
+    console.print(table)
 
 
 def print_announced(answer: Announced) -> None:
@@ -67,6 +104,34 @@ def print_scraped(info_hashes: Sequence[bytes], answers: Sequence[Scraped]) -> N
     for info_hash, counts in zip(info_hashes, answers, strict=True):
         table.add_row(info_hash.hex(), str(counts.seeders), str(counts.leechers), str(counts.completed))
     Console().print(table)
+
+
+def _embedded(config: Config) -> list[tuple[str, str]]:
+    gateway, shard = config.gateways[0], config.shards[0]
+    return [
+        (f"gateway {gateway.name}", f"listens on {_list(gateway.listen)} (UDP and HTTP)"),
+        (f"shard {shard.name}", f"stores at most {shard.memory}, weight {shard.weight:g}, in {config.slices} slices"),
+        ("admin", f"http://{config.admin} (metrics, health)" if config.admin else "none"),
+        ("data", f"key files in {config.key_directory}"),
+    ]
+
+
+def _cluster(config: Config) -> list[tuple[str, str]]:
+    return [
+        ("tcp:// links", "encrypted, by the nodes' keys" if config.has_keys else "in clear, as nodes have no keys"),
+        ("user", f"workers run as {config.user}" if config.user else "workers run as whoever starts them"),
+        ("data", str(config.data)),
+        ("key files", f"in {config.key_directory}"),
+    ]
+
+
+def _shard(config: Config, shard: Shard, slices: int) -> str:
+    """Where a shard is reached, and what it has to keep."""
+    link, bind = config.link_of(shard), config.bind_of(shard)
+    secrecy = "on this machine alone" if link.startswith("ipc") else "encrypted" if config.has_keys else "in clear"
+    place = f"{link} ({secrecy}" + (f", listens on {bind})" if bind != link else ")")
+    share = f"{slices} of {config.slices} slices ({slices / config.slices:.1%}), weight {shard.weight:g}"
+    return f"{place}; {share}; at most {shard.memory}"
 
 
 def _table(*names: str) -> Table:
