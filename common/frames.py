@@ -45,6 +45,18 @@ HTTP ticket (48 bytes)                              HTTP gather ticket (one hash
 24 16  address of the client                        24 24  0
 40  8  0
 
+PING and PONG, behind the header (which names no receiver)
+32  8  boot of the sender                           76  1  what the sender is (ROLE_*)
+40  8  its tick, ms                                 77  1  bit 0: stopping
+48  8  version of its configuration                 78  2  length of its name
+56  8  digest of its table of owners                80  8  PONG: number of the last RECORDS frame heard
+64  8  digest of the cluster's key                  88  4  length of the states, 2 bits a slice (STATE_*)
+72  4  count of slices                              92  4  length of the report, JSON
+96 ..  name, states (PONG only), report
+
+A PONG has the number of the PING that it answers. STATUS has no body; its answer, STATUS too, a JSON document.
+PULL and SLICE copy slices from shard to shard; they are refused until somebody asks for such copies.
+
 Chunk of a slice: sections, each the peers of one swarm that lie together
  0 20  info-hash                                    then per peer 6 or 18 bytes of endpoint, then
 20  2  bits 32..47 of the info-hash's SipHash       2  age in seconds, rounded up
@@ -59,6 +71,11 @@ VERSION = 1
 # Kinds of frame.
 RECORDS = 1
 REPLIES = 2
+PING = 3
+PONG = 4
+STATUS = 5
+PULL = 6
+SLICE = 7
 
 HEADER = 32
 RECORD = 96
@@ -69,6 +86,8 @@ REPLY = 76
 AT_KIND = 2
 AT_COUNT = 4
 AT_NUMBER = 8
+AT_BOOT = 16
+AT_TICK = 24
 
 # Offsets in a record.
 AT_HASH = 48
@@ -117,6 +136,18 @@ MAX_UDP_SCRAPE = 74
 TICKET_GATHER = 0xFFFF
 TICKET_HTTP = 0xFFFE
 TICKET_HTTP_GATHER = 0xFFFD
+
+# Who pings.
+ROLE_OPERATOR, ROLE_GATEWAY, ROLE_SHARD = range(3)
+ROLES = ("operator", "gateway", "shard")
+IS_STOPPING = 0x01
+
+# What a shard has of a slice, two bits each, the first slice in the lowest: the greater, the better.
+STATE_NONE, STATE_PART, STATE_LEAVING, STATE_FULL = range(4)
+
+# An interval for who should come back soon, but not all at once: seconds, drawn evenly.
+SHORT_INTERVAL = 120
+SHORT_INTERVALS = 181
 
 # A chunk of a slice. Kinds of peers: PUBLIC, LOCAL (private and loopback), HIDDEN (never listed); +3 for IPv6.
 SECTION = 28

@@ -69,6 +69,15 @@ def load_or_create(directory: Path) -> Keys:
     return load(directory)
 
 
+def of_cluster(config: "Config") -> Keys:
+    """The keys that a configuration's processes share; made if missing, unless several nodes share them.
+
+    Raises KeyFileError.
+    """
+    directory = config.key_directory
+    return load_or_create(directory) if len(config.nodes) < 2 else load(directory)
+
+
 def load(directory: Path) -> Keys:
     """The keys in a directory. Raises KeyFileError; if a file is missing, it says what makes it."""
     for name in (CLUSTER, CONNECTION_ID):

@@ -97,6 +97,14 @@ def named(name: str, text: str, label: str, values: Mapping[str, int]) -> Counte
     return family
 
 
+def named_gauge(name: str, text: str, label: str, values: Mapping[str, int]) -> GaugeMetricFamily:
+    """A gauge with one label."""
+    family = GaugeMetricFamily(name, text, labels=[label])
+    for key, value in values.items():
+        family.add_metric([key], value)
+    return family
+
+
 def http(values: list[int], connections: tuple[int, int, int, int], at_present: int) -> Iterator[Metric]:
     """What HTTP's codec counted, and its connections: accepted, turned away in all and by source, lost."""
     accepted, over_all, over_source, lost = connections

@@ -21,6 +21,18 @@ HEADER = cython.declare(size, frames.HEADER)
 RECORD = cython.declare(size, frames.RECORD)
 VERSION = cython.declare(u64, frames.VERSION)
 RECORDS = cython.declare(u64, frames.RECORDS)
+REPLIES = cython.declare(u64, frames.REPLIES)
+REPLY = cython.declare(size, frames.REPLY)
+TICKET = cython.declare(size, frames.TICKET)
+AT_EVENT = cython.declare(size, frames.AT_EVENT)
+AT_PART = cython.declare(size, frames.AT_PART)
+AT_TICKET = cython.declare(size, frames.AT_TICKET)
+AT_INTERVAL = cython.declare(size, frames.AT_INTERVAL)
+EVENT_MASK = cython.declare(u32, frames.EVENT_MASK)
+EVENT_SCRAPE = cython.declare(u32, frames.EVENT_SCRAPE)
+FLAG_IPV6 = cython.declare(u32, frames.FLAG_IPV6)
+SHORT_INTERVAL = cython.declare(u32, frames.SHORT_INTERVAL)
+SHORT_INTERVALS = cython.declare(u64, frames.SHORT_INTERVALS)
 
 ALL32 = cython.declare(u64, 0xFFFF_FFFF)
 ALL64 = cython.declare(u64, 0xFFFF_FFFF_FFFF_FFFF)
@@ -53,10 +65,15 @@ class Records:
         self.depth = depth
         self.frame_size = frames.HEADER + (depth + frames.MAX_SCRAPE) * frames.RECORD
         self.view = allocate(links * self.frame_size, links * self.frame_size)
+        self.raw = self.view
         self.words = memoryview(self.view).cast("Q")
         self.filled = memoryview(bytearray(4 * links)).cast("I")
         self.fullest = 0
         self.table = memoryview(bytearray(2 * slices)).cast("H")
+        self.empty = allocate(frames.HEADER + (depth + frames.MAX_SCRAPE) * frames.REPLY)
+        self.empty_raw = self.empty
+        self.empty_words = memoryview(self.empty)[:32].cast("Q")
+        self.random = 1
         self.set_key(bytes(16))
 
     # Doors
@@ -97,11 +114,70 @@ class Records:
         self.words[at + 1] = number
         self.words[at + 2] = boot
         self.words[at + 3] = tick
-        self.filled[link] = 0
-        self.fullest = 0
+        self.drop(link)
         return HEADER + count * RECORD
 
+    def waiting(self, link: size) -> int:
+        """How many records a link's frame has."""
+        return self.filled[link]
+
+    def has_room(self, link: size) -> bool:
+        """Whether a link's frame may stay open for another scrape."""
+        return self.filled[link] <= self.depth
+
+    def drop(self, link: size) -> int:
+        """Begin a new frame for a link; returns how many records the old one had."""
+        i: size
+        count: u32 = self.filled[link]
+        self.filled[link] = 0
+        self.fullest = 0
+        for i in range(self.links):
+            if self.filled[i] > self.fullest:
+                self.fullest = self.filled[i]
+        return count
+
+    def answer_empty(self, link: size, entropy: u64) -> int:
+        """Drop a link's records, and write into `empty` the replies of nobody: no peers, and to come back soon.
+
+        Scrapes get none: zeros would be believed. Returns the frame's length.
+        """
+        record: size
+        to: size = HEADER
+        count: u32 = 0
+        i: size
+        if not 0 <= link < self.links:
+            raise ValueError("no such link")
+        self.random = entropy | 1
+        for i in range(self.filled[link]):
+            record = link * self.frame_size + HEADER + i * RECORD
+            if (self.raw[record + AT_EVENT] & EVENT_MASK) != EVENT_SCRAPE:
+                self._answer_empty(record, to)
+                to += REPLY
+                count += 1
+        self.empty_words[0] = VERSION | (REPLIES << 16) | (cython.cast(u64, count) << 32)
+        self.empty_words[1] = 0
+        self.empty_words[2] = 0
+        self.empty_words[3] = 0
+        self.drop(link)
+        return to
+
     # Leaves
+
+    def _answer_empty(self, record: size, to: size) -> cython.void:
+        i: size
+        interval: u32
+        self.random ^= wrap(self.random << 13)
+        self.random ^= self.random >> 7
+        self.random ^= wrap(self.random << 17)
+        interval = SHORT_INTERVAL + cython.cast(u32, (self.random >> 32) % SHORT_INTERVALS)
+        for i in range(REPLY):
+            self.empty_raw[to + i] = 0
+        self.empty_raw[to] = REPLY
+        self.empty_raw[to + AT_PART] = 3 if self.raw[record + AT_EVENT] & FLAG_IPV6 else 1
+        for i in range(TICKET):
+            self.empty_raw[to + AT_TICKET + i] = self.raw[record + i]
+        self.empty_raw[to + AT_INTERVAL + 2] = interval >> 8
+        self.empty_raw[to + AT_INTERVAL + 3] = interval & 0xFF
 
     def is_full(self) -> cython.bint:
         """Whether a frame has no room left for another scrape; then all must be closed."""

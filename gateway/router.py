@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import secrets
 from typing import TYPE_CHECKING, Protocol
+
+from common.batch_io import address_of
 
 if TYPE_CHECKING:
     from gateway.http_codec import HttpCodec
@@ -13,12 +16,15 @@ if TYPE_CHECKING:
 class Link(Protocol):
     """The way to a shard. Replies come back through `Router.take_replies`, at once or later."""
 
-    def send(self, frame: memoryview) -> None:
-        """Hand over a frame of records, which is valid until this returns."""
+    def hand_over(self, index: int) -> None:
+        """Take what waits in the frame of this index: `Router.close` gives it, valid until this returns.
+
+        A link may leave it there while it has room.
+        """
 
 
 class Router:
-    """Hands each link the records of its slices: one frame a link and turn of the loop."""
+    """Hands each link the records of its slices: at most one frame a link and turn of the loop."""
 
     def __init__(self, records: Records, udp: UdpCodec, http: HttpCodec) -> None:
         self.records = records
@@ -27,17 +33,38 @@ class Router:
         self.links: list[Link] = []
         self.number = 0
         size = records.frame_size
-        self.frames = [records.view[at * size : (at + 1) * size] for at in range(records.links)]
+        self.frames: list[memoryview] = [records.view[at * size : (at + 1) * size] for at in range(records.links)]
 
     def dispatch(self) -> None:
         """Send what the codecs have put into frames."""
         for index, link in enumerate(self.links):
-            if length := self.records.close(index, self.number + 1, 0, 0):
-                self.number += 1
-                link.send(self.frames[index][:length])
+            if self.records.waiting(index):
+                link.hand_over(index)
+
+    def close(self, index: int, boot: int = 0, tick: int = 0) -> memoryview:
+        """The frame of a link, for a receiver of this boot and tick; a new one is begun."""
+        self.number += 1
+        return self.frames[index][: self.records.close(index, self.number, boot, tick)]
 
     def take_replies(self, frame: memoryview, address: int) -> None:
         """Queue the answers of a frame of replies that lies at `address`; it must stay until they are sent."""
         self.udp.encode(frame, address)
         if self.udp.others:
             self.http.encode(frame)
+
+
+class Nobody:
+    """Stands for all shards when none is heard: announces get the valid empty answer and a short interval."""
+
+    def __init__(self, router: Router) -> None:
+        self.router = router
+        self.empty = router.records.empty
+        self.address = address_of(self.empty)
+        self.answered = 0
+
+    def hand_over(self, index: int) -> None:
+        """Answer here."""
+        records = self.router.records
+        self.answered += records.waiting(index)
+        length = records.answer_empty(index, secrets.randbits(64))
+        self.router.take_replies(self.empty[:length], self.address)

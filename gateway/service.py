@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 import resource
 import secrets
@@ -9,7 +11,7 @@ from socket import SOCK_DGRAM, SOCK_STREAM
 from time import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from common import keys, metrics
+from common import counters, keys, metrics
 from common.batch_io import Batch, allocate, is_fixed, prepare
 from gateway import http_texts
 from gateway.connections import Connections
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
+PATIENCE = 2.0  # seconds for the web application's connections to end
 OTHER_FILES = 100  # open files beside sockets: the loop's, logs, the admin address
 
 
@@ -62,9 +65,9 @@ class GatewayService:
     ) -> None:
         self.config = config
         self.wall = wall
-        self.key_file = config.data / keys.CONNECTION_ID
+        self.key_file = config.key_directory / keys.CONNECTION_ID
         self.key_stamp = self._stamp()
-        self.keys = keys.load_or_create(config.data)
+        self.keys = keys.of_cluster(config)
         datagrams = [sock for sock in sockets if sock.type == SOCK_DGRAM]
         listeners = [sock for sock in sockets if sock.type == SOCK_STREAM]
         for sock in datagrams:
@@ -82,6 +85,21 @@ class GatewayService:
         self.http = HttpServer(listeners, self.connections, self.http_codec, self.router, self.web.take)
         self.udp = UdpServer(datagrams, batch, self.codec, self.router, config.connection_ids.window, wall)
 
+    def send_answers(self) -> None:
+        """Send the answers to replies that came by themselves, from shards elsewhere."""
+        self.udp.send_answers()
+        self.http.send_answers()
+
+    def answered(self) -> tuple[int, int]:
+        """Answers and refusals so far, of UDP and HTTP."""
+        udp = self.codec.counters()
+        http = self.http_codec.counters()
+        _, over_all, over_source, _ = self.connections.counters()
+        answers = sum(udp[place] for place in counters.ANSWER_KINDS.values())
+        answers += http[counters.HTTP_ANNOUNCE_ANSWERS] + http[counters.HTTP_SCRAPE_ANSWERS]
+        refusals = sum(udp[place] for place in counters.REFUSALS.values())
+        return answers, refusals + sum(http[counters.HTTP_FAILURES :]) + over_all + over_source
+
     async def start(self, loop: AbstractEventLoop) -> None:
         """Begin to read."""
         await self.web.start()
@@ -96,11 +114,17 @@ class GatewayService:
         if self._stamp() != self.key_stamp:
             self.reload_keys()
 
-    async def stop(self, loop: AbstractEventLoop) -> None:
-        """Stop reading, close connections. Nothing else is to be done: what was asked is answered."""
+    def pause(self, loop: AbstractEventLoop) -> None:
+        """Read nothing more; what was asked may still be answered."""
         self.udp.stop(loop)
+        self.http.pause()
+
+    async def stop(self, loop: AbstractEventLoop) -> None:
+        """Read nothing more, close connections."""
+        self.pause(loop)
         self.http.stop(loop)
-        await self.web.stop()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.web.stop(), PATIENCE)
 
     def reload_keys(self) -> None:
         """Read the connection-id key again; the one in use stays if the file is wrong."""

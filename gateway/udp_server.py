@@ -106,6 +106,19 @@ class UdpServer:
             if many := self.codec.take_pending(index):
                 self.unsent += self.batch.send(index, sock, many)
 
+    def send_answers(self) -> None:
+        """Send answers to replies that came by themselves; sockets are unwatched meanwhile, see `on_ready`."""
+        for index, sock in enumerate(self.sockets):
+            if many := self.codec.take_pending(index):
+                watch = self.watches[index] if self.watches else None
+                if watch is not None:
+                    watch.unregister(sock.fileno())
+                try:
+                    self.unsent += self.batch.send(index, sock, many)
+                finally:
+                    if watch is not None:
+                        watch.register(sock.fileno(), select.EPOLLIN)
+
     def tick(self) -> None:
         """Give up scrapes whose parts do not come; to be called every second."""
         self.codec.expire_gathers(monotonic_ns() // 1000)

@@ -7,7 +7,7 @@ from random import Random
 from time import monotonic, thread_time_ns
 from typing import TYPE_CHECKING
 
-from common import frames, metrics
+from common import counters, frames, metrics
 from common.batch_io import allocate
 from shard import slice_store
 
@@ -72,6 +72,16 @@ class ShardWorker:
         self.debt = min(max(self.debt, 0.0), 4.0 * self.store.steps_of_a_round())
         self.longest_step = max(self.longest_step, thread_time_ns() - began)
         return HURRY if self.debt > MOST_STEPS else TICK
+
+    def totals(self) -> dict[str, int]:
+        """What is stored, for the web page and for the operator."""
+        peers = self.store.peers_by_kind()
+        return {"torrents": self.store.swarm_count(), "seeders": sum(peers[1::2]), "leechers": sum(peers[::2])}
+
+    def announces(self) -> int:
+        """Announces applied so far."""
+        values = self.store.counters()
+        return sum(values[place] for place in (*counters.ANNOUNCE_FATES.values(), *counters.NOT_STORED.values()))
 
     def metrics(self) -> Iterable[Metric]:
         """What the shard counted and holds."""

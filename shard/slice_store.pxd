@@ -31,6 +31,7 @@ cdef class SliceStore:
     cdef unsigned long long[::1] line
     cdef unsigned char[::1] line_bytes
     cdef bint full
+    cdef unsigned char[::1] whole
     cdef const unsigned char[::1] frame
     cdef unsigned char[::1] out
 

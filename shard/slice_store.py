@@ -61,6 +61,9 @@ FLAG_BOTH_FAMILIES = cython.declare(u32, frames.FLAG_BOTH_FAMILIES)
 FLAG_IPV6 = cython.declare(u32, frames.FLAG_IPV6)
 FLAG_EXEMPT = cython.declare(u32, frames.FLAG_EXEMPT)
 STATUS_NOT_STORED = cython.declare(u32, frames.STATUS_NOT_STORED)
+STATE_FULL = cython.declare(u32, frames.STATE_FULL)
+SHORT_INTERVAL = cython.declare(u32, frames.SHORT_INTERVAL)
+SHORT_INTERVALS = cython.declare(u32, frames.SHORT_INTERVALS)
 MAX_WANT = cython.declare(size, frames.MAX_WANT)
 PUBLIC6 = cython.declare(u32, frames.PUBLIC6)
 LOCAL = cython.declare(u32, frames.LOCAL4)
@@ -143,9 +146,19 @@ class SliceStore:
         self.line = memoryview(bytearray(32)).cast("Q")
         self.line_bytes = memoryview(self.line).cast("B")
         self.full = False
+        self.whole = memoryview(bytearray(b"\1" * slices))
         self._let_go()
 
     # Doors
+
+    def set_states(self, states: View) -> None:
+        """What is there of each slice: 2 bits each (frames.STATE_*). Who asks for one that is not full is told to
+        come back soon."""
+        s: size
+        if len(states) != (self.slices + 3) // 4:
+            raise ValueError("2 bits for each slice")
+        for s in range(self.slices):
+            self.whole[s] = 1 if (states[s >> 2] >> (2 * (s & 3)) & 3) == STATE_FULL else 0
 
     def answer(self, frame: View, out: u8[::1], now: u32, entropy: u64) -> int:
         """Apply a frame of records in order and write the frame of their replies; returns its length.
@@ -529,9 +542,13 @@ class SliceStore:
         if kind >= PUBLIC6:
             self.line[0] |= cython.cast(u64, 2) << 40
         self.line[1] = cython.cast(u64, other) | (cython.cast(u64, completed) << 32)
-        tenth = self.interval - tenth + cython.cast(u32, self.listing.draw(2 * tenth + 1))
-        if tenth < 60:
-            tenth = 60
+        if self.whole[self._slice_of(at)]:
+            tenth = self.interval - tenth + cython.cast(u32, self.listing.draw(2 * tenth + 1))
+            if tenth < 60:
+                tenth = 60
+        else:
+            tenth = SHORT_INTERVAL + cython.cast(u32, self.listing.draw(SHORT_INTERVALS))
+            self.line[0] |= cython.cast(u64, 1) << 40
         self.line[2] = turn32(tenth) | (turn32(self.peers.leechers) << 32)
         self.line[3] = turn32(self.peers.seeders)
         self._write_line(at, to)

@@ -1,0 +1,1 @@
+# A single door: nothing that other kernels see.

@@ -1,0 +1,123 @@
+"""A shard as others see it over links: frames and the time in, frames out. Sans-I/O: no socket, no clock of its own.
+
+A PING makes its sender known: its boot and tick are what replies to it must name. RECORDS are applied if they are for
+this life and not too old, and answered by REPLIES, if need be empty. What is not taken is dropped and counted.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from struct import Struct
+from typing import TYPE_CHECKING
+
+from common import control, frames
+from common.control import Hello, pack_header, pack_hello
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from common.topology import Self
+    from shard.service import ShardWorker
+
+RECEIVER = Struct("<QQ")  # boot and tick, in a header
+MOST_PEERS = 4096  # processes that are known at once
+FORGET = 60_000  # ms since its last ping after which a process is forgotten
+
+
+class Peer:
+    """A process that pings: how it showed itself, when, and the number of its last frame of records."""
+
+    __slots__ = ("heard", "hello", "last")
+
+    def __init__(self, hello: Hello, now: int) -> None:
+        self.hello = hello
+        self.heard = now
+        self.last = 0
+
+    def show(self, now: int) -> dict[str, object]:
+        """For the operator."""
+        hello = self.hello
+        return {
+            "name": hello.name,
+            "role": frames.ROLES[hello.role] if hello.role < len(frames.ROLES) else "unknown",
+            "heard_ms": now - self.heard,
+            "boot": f"{hello.boot:016x}",
+            "config_version": hello.version,
+            "table": f"{hello.table:016x}",
+            "report": control.read_report(hello.report),
+        }
+
+
+class ShardMachine:
+    """Answers frames. `report`: what pongs carry; `status`: the answer to STATUS; both JSON."""
+
+    def __init__(self, me: Self, worker: ShardWorker, report: Callable[[], bytes], status: Callable[[], bytes]) -> None:
+        self.me = me
+        self.worker = worker
+        self.report = report
+        self.status = status
+        self.states = me.topology.states_of(me.name)
+        self.stopping = False
+        self.peers: dict[bytes, Peer] = {}  # by routing id
+        self.dropped: Counter[str] = Counter(
+            dict.fromkeys(
+                ("other_boot", "too_old", "malformed", "unknown_sender", "other_cluster", "unexpected", "crowd"), 0
+            )
+        )
+        worker.store.set_states(self.states)
+
+    def beat(self, now: int) -> bool:
+        """Whether the process had stood still, and begins another life; to be called before links are read."""
+        return self.me.life.beat(now)
+
+    def take(self, sender: bytes, frame: memoryview, now: int) -> bytes | memoryview | None:
+        """Deal with a frame; the answer to its sender, if there is one, valid until the next call."""
+        try:
+            head = control.header(frame)
+            if head.kind == frames.RECORDS:
+                return self._answer(sender, head, frame, now)
+            if head.kind == frames.PING:
+                return self._pong(sender, head.number, control.unpack_hello(frame), now)
+            if head.kind == frames.STATUS:
+                return pack_header(frames.STATUS, head.number) + self.status()
+        except ValueError:
+            self.dropped["malformed"] += 1
+            return None
+        self.dropped["unexpected"] += 1
+        return None
+
+    def forget(self, now: int) -> None:
+        """Forget who has not pinged for long; to be called now and then."""
+        for sender in [sender for sender, peer in self.peers.items() if now - peer.heard > FORGET]:
+            del self.peers[sender]
+
+    def _answer(self, sender: bytes, head: control.Header, frame: memoryview, now: int) -> memoryview | None:
+        peer = self.peers.get(sender)
+        if peer is None:
+            self.dropped["unknown_sender"] += 1
+            return None
+        peer.last = head.number
+        if reason := self.me.life.refuses(head.boot, head.tick, now):
+            self.dropped[reason] += 1
+            return None
+        replies = self.worker.answer(frame)
+        RECEIVER.pack_into(replies, frames.AT_BOOT, peer.hello.boot, peer.hello.tick)
+        return replies
+
+    def _pong(self, sender: bytes, number: int, hello: Hello, now: int) -> bytes | None:
+        mine = self.me.hello(now, self.report())
+        if (hello.cluster, hello.slices) != (mine.cluster, mine.slices):
+            # It is told so, as its operator must hear of it; nothing else of it is taken.
+            self.dropped["other_cluster"] += 1
+            self.peers.pop(sender, None)
+            return pack_hello(frames.PONG, number, mine._replace(states=self.states, report=b""))
+        peer = self.peers.get(sender)
+        if peer is None:
+            if len(self.peers) >= MOST_PEERS:
+                self.dropped["crowd"] += 1
+                return None
+            peer = self.peers[sender] = Peer(hello, now)
+        peer.hello, peer.heard = hello, now
+        return pack_hello(
+            frames.PONG, number, mine._replace(stopping=self.stopping, last=peer.last, states=self.states)
+        )

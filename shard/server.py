@@ -1,0 +1,77 @@
+"""A shard's side of all links: one ROUTER socket on the event loop, frames in, frames out."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import zmq
+
+from common import links
+from common.batch_io import allocate
+from common.histogram import Histogram
+from common.life import milliseconds
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+    from collections.abc import Iterable
+
+    from common.links import Context, KeyPair
+    from shard.machine import ShardMachine
+
+log = logging.getLogger(__name__)
+
+
+class LinkServer:
+    """Hears all links at `address`. `known`: public keys that are let in. Raises links.LinkError."""
+
+    def __init__(
+        self, context: Context, address: str, mine: KeyPair | None, known: Iterable[bytes], machine: ShardMachine
+    ) -> None:
+        self.machine = machine
+        self.sock = links.prepare(context, mine if links.is_encrypted(address) else None)
+        self.address = address
+        self.known = known
+        self.buffer = allocate(links.LONGEST_RECORDS)
+        self.frame_sizes = Histogram()  # bytes
+        self.unsent = 0
+        self.watched: links.Watched | None = None
+        self.doorman: links.Doorman | None = None
+
+    def start(self, loop: AbstractEventLoop) -> None:
+        """Begin to listen. Raises links.LinkError."""
+        self.doorman = links.Doorman(loop, self.sock, self.known)
+        links.bind(self.sock, self.address)
+        self.watched = links.Watched(loop, self.sock, self._receive)
+
+    def close(self) -> None:
+        """Close all links."""
+        if self.doorman is not None:
+            self.doorman.close()
+        if self.watched is not None:
+            self.watched.close()
+
+    def _receive(self) -> bool:
+        try:
+            sender = self.sock.recv(zmq.NOBLOCK)
+        except zmq.Again:
+            return False
+        length = links.receive_into(self.sock, self.buffer)  # all parts of a message come at once
+        while self.sock.getsockopt(zmq.RCVMORE):  # no frame has more than one
+            self.sock.recv(zmq.NOBLOCK)
+            length = 0
+        now = milliseconds()
+        if self.machine.beat(now):
+            log.warning("the process had stood still: what was sent to it meanwhile is not taken")
+        self.frame_sizes.add(length or 1)
+        answer = self.machine.take(sender, self.buffer[: length or 0], now)
+        if answer is not None:
+            self._send(sender, answer)
+        return True
+
+    def _send(self, sender: bytes, answer: bytes | memoryview) -> None:
+        try:
+            self.sock.send(sender, zmq.SNDMORE | zmq.NOBLOCK)
+            self.sock.send(answer, zmq.NOBLOCK)
+        except zmq.ZMQError:  # it is gone, or takes nothing
+            self.unsent += 1
