@@ -192,8 +192,9 @@ class Config(Section, frozen=True):
 
     @property
     def is_embedded(self) -> bool:
-        """Whether one process is all there is: one gateway, one shard, and nobody is told how to link to it."""
-        return len(self.gateways) == len(self.shards) == 1 and self.shards[0].link is None
+        """Whether one process is all there is: one gateway, one shard on its node, and no way to link to it."""
+        (gateway, *gateways), (shard, *shards) = self.gateways, self.shards
+        return not gateways and not shards and shard.link is None and self.node_of(gateway) == self.node_of(shard)
 
     @property
     def has_keys(self) -> bool:
