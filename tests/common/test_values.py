@@ -1,8 +1,9 @@
 from ipaddress import ip_address, ip_network
 
 import pytest
+import zmq
 
-from common.values import Endpoint, Name, Network, Seconds, Size, UnfitError, Word
+from common.values import Endpoint, LinkAddress, Name, Network, PublicKey, Seconds, Size, UnfitError, Word
 
 
 class Nap(Seconds, least="1m", most="1h"):
@@ -66,6 +67,77 @@ def test_what_is_no_endpoint_is_refused(text):
 def test_endpoints_clash_when_both_cannot_be_listened_on(one, other, clash):
     assert Endpoint(one).clashes(Endpoint(other)) is clash
     assert Endpoint(other).clashes(Endpoint(one)) is clash
+
+
+def test_ports_follow_each_other():
+    assert Endpoint("10.0.0.1:80").plus(0) == Endpoint("10.0.0.1:80")
+    assert Endpoint("[2001:db8::1]:65530").plus(5) == Endpoint("[2001:db8::1]:65535")
+    assert Endpoint("[fe80::1%eth0]:80").plus(1).port == 81
+    with pytest.raises(ValueError, match="no such port"):
+        Endpoint("10.0.0.1:65530").plus(6)
+
+
+@pytest.mark.parametrize(
+    ("text", "endpoint"),
+    [
+        ("tcp://192.0.2.1:7101", "192.0.2.1:7101"),
+        ("tcp://[2001:db8::1]:65535", "[2001:db8::1]:65535"),
+        ("tcp://0.0.0.0:1", "0.0.0.0:1"),
+        ("ipc:///run/shoal/shard1", None),
+        ("ipc:///" + "d" * 99, None),
+        ("ipc:///" + "é" * 49, None),
+    ],
+)
+def test_a_link_has_an_address_or_a_path(text, endpoint):
+    address = LinkAddress.read(text)
+    assert address == text
+    assert address.endpoint == endpoint
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "192.0.2.1:7101",
+        "tcp://",
+        "tcp://192.0.2.1",
+        "tcp://vps1.example:7101",
+        "tcp://*:7101",
+        "tcp://192.0.2.1:0",
+        "tcp://192.0.2.1:65536",
+        "tcp://239.1.1.1:7101",
+        "tcp://[::ffff:192.0.2.1]:7101",
+        "tcp://192.0.2.1:7101/",
+        "TCP://192.0.2.1:7101",
+        "udp://192.0.2.1:7101",
+        "inproc://shard1",
+        "ipc://",
+        "ipc://relative",
+        "ipc://@abstract",
+        "ipc:///run/",
+        "ipc:///a\0b",
+        "ipc:///" + "d" * 100,
+        "ipc:///" + "é" * 50,
+        "/run/shoal/shard1",
+        "",
+        7101,
+        None,
+        ["tcp://192.0.2.1:7101"],
+    ],
+)
+def test_what_is_no_link_is_refused(text):
+    with pytest.raises(UnfitError, match="(tcp://|an IP address)"):
+        LinkAddress.read(text)
+
+
+def test_a_public_key_is_z85():
+    for key in (zmq.curve_keypair()[0].decode(), "0123456789" * 4, ".-:+=^!/*?&<>()[]{}@%$#" + "a" * 17):
+        assert PublicKey.read(key) == key
+
+
+@pytest.mark.parametrize("text", ["", "a" * 39, "a" * 41, "a" * 40 + "\n", "é" * 40, '"' * 40, " " * 40, 3, None])
+def test_what_is_no_public_key_is_refused(text):
+    with pytest.raises(UnfitError, match="a public key of 40 characters, as `shoal keys` prints it"):
+        PublicKey.read(text)
 
 
 def test_a_network_is_parsed():
