@@ -13,7 +13,7 @@ TESTABLE := .venv/.testable
 run: $(INSTALLED)
 	@.venv/bin/shoal up $(ARGS)
 
-test: $(INSTALLED) $(TESTABLE)
+test: $(INSTALLED) $(TESTABLE) .venv/bin/check-jsonschema
 	@tools/need aria2 transmission-daemon nginx-light curl
 	@.venv/bin/pytest $(ARGS)
 
@@ -27,6 +27,13 @@ lint: $(INSTALLED) $(TESTABLE)
 fuzz: $(INSTALLED) $(TESTABLE)
 	@.venv/bin/python -P tests/fuzz/run.py $(ARGS)
 
+image:
+	@docker compose build
+
+image-test:
+	@tools/need buildah debootstrap iproute2
+	@tools/image-test
+
 # The install is editable: Python edits are seen at once, kernels are compiled again when they change.
 $(INSTALLED): $(SOURCES)
 	@tools/need python3 python3-dev python3-venv gcc make
@@ -37,4 +44,8 @@ $(TESTABLE): pyproject.toml | $(INSTALLED)
 	@tools/install test
 	@touch $@
 
-.PHONY: run test bench lint fuzz
+# It brings the schema of the compose specification, for tests/cluster/test_compose.py.
+.venv/bin/check-jsonschema: | $(INSTALLED)
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check "check-jsonschema>=0.39,<0.40"
+
+.PHONY: run test bench lint fuzz image image-test
