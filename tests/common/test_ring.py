@@ -59,7 +59,7 @@ def test_weights_count_among_several(family):
     assert 1.6 < found.count(heavy) / mean < 2.4
 
 
-def test_shares_depend_on_weights_and_not_on_their_unit():
+def test_a_shard_of_little_weight_has_few_slices():
     small = owners([("a", 0.01), ("b", 100.0)])
     assert small.count("b") > 0.99 * SLICES
     assert {"a"} < set(owners([("a", 50.0), ("b", 100.0)]))
