@@ -23,7 +23,8 @@ def main() -> None:
 
 @main.command()
 @click.option("--config", "file", type=FILE, help="The configuration file; without one, the embedded default.")
-def up(file: Path | None) -> None:
+@click.option("--node", help="The node whose gateways and shards to run; only needed if the file has several.")
+def up(file: Path | None, node: str | None) -> None:
     """Start the tracker, watch it, and start it again if it fails."""
     from cluster import start
     from common.config import ConfigError
@@ -31,7 +32,7 @@ def up(file: Path | None) -> None:
     from gateway.listening import ListenError
 
     try:
-        start.up(file)
+        start.up(file, node)
     except (ConfigError, KeyFileError, ListenError) as error:
         fail(str(error), 2)
 

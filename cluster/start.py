@@ -5,39 +5,85 @@
    step 1 imported (YAML, msgspec, click) would else stay in memory for as long as the tracker runs.
 """
 
+import json
+import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from cluster import supervisor
-from common import config, keys, logs
-from common.config import Config
+from cluster import privileges, supervisor
+from common import config, logs
+from common.config import Config, ConfigError, Gateway, Shard
 from gateway import listening
 
+log = logging.getLogger("shoal")
 
-def up(file: Path | None) -> NoReturn:
-    """Become the supervisor of what the file says, or of the embedded default.
+
+def up(file: Path | None, node: str | None = None) -> NoReturn:
+    """Become the supervisor of what the file, or the embedded default, assigns to a node.
 
     Raises ConfigError, KeyFileError or ListenError before anything runs.
     """
     wanted = config.load(file) if file else default()
-    logs.set_up(wanted.log.level, wanted.log.format)
-    keys.load_or_create(wanted.data)
+    try:
+        node = choose_node(wanted, node)
+        user = privileges.find_user(wanted)
+        logs.set_up(wanted.log.level, wanted.log.format)
+        privileges.make_files(wanted, node, user)
+    except ConfigError as error:
+        error.file = str(file or "")
+        raise
     listening.allow_files()
-    sockets = listening.open_sockets(wanted, wanted.gateways[0])
+    workers = open_all(wanted, node)
+    if wanted.user is None and os.geteuid() == 0:
+        log.warning("workers run as root: a `user` in the configuration would have less to lose")
     # A signal that comes during the exec waits for the supervisor.
     signal.pthread_sigmask(signal.SIG_BLOCK, supervisor.WATCHED)
-    become_supervisor([sock.detach() for sock in sockets], config_file(wanted), wanted)
+    log_as = {"level": wanted.log.level, "format": wanted.log.format}
+    become_supervisor({**log_as, "user": user and user._asdict(), "workers": workers}, config_file(wanted))
 
 
 def default() -> Config:
     """The configuration of who gives none, fit for this machine. Raises ConfigError."""
     wanted = config.read(None)
     return wanted if listening.has_ipv6() else listening.without_ipv6(wanted)
+
+
+def choose_node(wanted: Config, node: str | None) -> str:
+    """The node that is asked for, or the only one. Raises ConfigError if there is none such, or nothing to run."""
+    names = wanted.node_names()
+    if node is None and len(names) == 1:
+        node = names[0]
+    elif node is None or node not in names or not node:
+        expected = "one of " + ", ".join(names) if wanted.nodes else "none, as the configuration has no nodes"
+        raise ConfigError("--node", expected, "none" if node is None else repr(node))
+    if not wanted.on_node(node):
+        raise ConfigError("", f"a gateway or a shard of node {node}", "none")
+    return node
+
+
+def open_all(wanted: Config, node: str) -> list[dict[str, Any]]:
+    """What the supervisor is to run, with the sockets opened. Raises ListenError."""
+    if wanted.is_embedded:
+        return [worker("tracker", ["-m", "cluster.embedded"], wanted, wanted.gateways[0])]
+    return [
+        worker(process.name, ["-m", module(process), "--name", process.name], wanted, process)
+        for process in wanted.on_node(node)
+    ]
+
+
+def worker(name: str, arguments: list[str], wanted: Config, process: Gateway | Shard) -> dict[str, Any]:
+    """A worker as the supervisor has it described."""
+    opened = listening.open_sockets(wanted, process) if isinstance(process, Gateway) else []
+    return {"name": name, "arguments": arguments, "fds": [sock.detach() for sock in opened]}
+
+
+def module(process: Gateway | Shard) -> str:
+    """The module that runs a process."""
+    return "gateway" if isinstance(process, Gateway) else "shard"
 
 
 def config_file(wanted: Config) -> int:
@@ -51,9 +97,10 @@ def config_file(wanted: Config) -> int:
     return fd
 
 
-def become_supervisor(sockets: Sequence[int], config_fd: int, wanted: Config) -> NoReturn:
-    for fd in (*sockets, config_fd):
+def become_supervisor(plan: dict[str, Any], config_fd: int) -> NoReturn:
+    """Never returns; cluster/supervisor.py says what a plan is."""
+    for fd in (config_fd, *(fd for each in plan["workers"] for fd in each["fds"])):
         os.set_inheritable(fd, True)
-    words = [",".join(map(str, sockets)), str(config_fd), wanted.log.level, wanted.log.format]
+    words = ["-m", "cluster.supervisor", json.dumps(plan | {"config_fd": config_fd})]
     sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, "-P", "-m", "cluster.supervisor", *words])
+    os.execv(sys.executable, [sys.executable, "-P", *words])

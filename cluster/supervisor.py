@@ -1,23 +1,29 @@
-"""`shoal up`, second half: a small process that keeps a worker running.
+"""`shoal up`, second half: a small process that keeps the workers of a node running.
 
-It holds the listening sockets, so datagrams that arrive while no worker runs wait in them, and the write end of a
-pipe whose end a worker reads when the supervisor has died. It is started by cluster/start.py as
+It holds their listening sockets, so what arrives while a worker is started again waits in them, and the write end
+of a pipe whose end workers read when the supervisor has died. It is started by cluster/start.py as
 
-    python -P -m cluster.supervisor FDS CONFIG_FD LEVEL FORMAT
+    python -P -m cluster.supervisor PLAN
 
-and stays small by importing nothing but the standard library.
+PLAN is JSON: level and format of the log, config_fd, user (null, or name, uid, gid, groups), and workers: name,
+arguments (of Python), fds. It stays small by importing nothing but the standard library, and has one thread: it forks.
 
-Signals: SIGTERM and SIGINT stop the worker (SIGTERM, 4 s later SIGKILL) and end with 0; SIGHUP is passed on.
-Exit status 1: the worker refused its configuration (2), or five workers in a row ended within a second.
+Signals: SIGTERM and SIGINT stop the workers (SIGTERM, 4 s later SIGKILL), first those with sockets, then the
+others, and end with 0; SIGHUP is passed on.
+Exit status 1: no worker is left that is neither taken out nor refused.
 """
 
+import json
 import logging
+import math
 import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import Sequence
 
+from cluster.worker import User, Worker
 from common import logs
 
 log = logging.getLogger("shoal.supervisor")
@@ -26,34 +32,21 @@ STOPS = frozenset({signal.SIGTERM, signal.SIGINT})
 WATCHED = STOPS | {signal.SIGHUP, signal.SIGCHLD}
 
 PATIENCE = 4.0  # seconds that a worker has to save and exit
-FIRST_DELAY, LAST_DELAY = 0.1, 10.0  # seconds before another worker is started
-SETTLED = 60.0  # a worker that ran for so long has the first delay again
-QUICK = 1.0
-MOST_QUICK = 5
-REFUSED = 2  # a worker's exit status: its configuration cannot work
+FAREWELL = 1.0  # more for shards, which tell the gateways of all nodes first
 
 
 class Supervisor:
-    """Keeps one worker running until it is told to stop.
+    """Keeps workers running until it is told to stop."""
 
-    `command` starts a worker; `--fds`, `--parent-pipe` and `--config-fd` are added to it.
-    """
-
-    def __init__(self, command: Sequence[str], sockets: Sequence[int], config_fd: int) -> None:
+    def __init__(self, workers: Sequence[Worker], config_fd: int) -> None:
+        self.workers = workers
         self.config_fd = config_fd
-        parent_pipe, self.alive = os.pipe()  # nothing is ever written; it closes when this process ends
-        for fd in (*sockets, config_fd, parent_pipe):
-            os.set_inheritable(fd, True)
-        fds = ",".join(map(str, sockets))
-        self.command = [*command, "--fds", fds, "--parent-pipe", str(parent_pipe), "--config-fd", str(config_fd)]
-        self.worker = 0  # its pid; 0 while there is none
-        self.started = 0.0
-        self.delay = FIRST_DELAY
-        self.quick = 0  # workers in a row that ended within QUICK
+        self.parent_pipe, self.alive = os.pipe()  # nothing is ever written; it closes when this process ends
+        for fd in (config_fd, *(sock.fileno() for worker in workers for sock in worker.sockets)):
+            os.set_inheritable(fd, False)  # each worker gets its own: a socket that others hold too stays open
 
     def __repr__(self) -> str:
-        state = f"worker {self.worker}" if self.worker else f"no worker, next in {self.delay:g} s"
-        return f"<Supervisor {state}>"
+        return f"<Supervisor {list(self.workers)}>"
 
     def run(self) -> int:
         """Start workers until a signal or their failures end it; the exit status."""
@@ -61,102 +54,84 @@ class Supervisor:
         signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # inherited: a worker has no handler yet while it starts
         while True:
-            status = self.start() or self.watch()
-            if status is None:
-                return 0
-            if self.hopeless(status):
+            self.start()
+            if all(worker.out for worker in self.workers):
+                log.error("no worker is left")
                 return 1
-            if not self.rest():
-                return 0
-
-    def start(self) -> int | None:
-        """Start a worker; an exit status if even that failed."""
-        os.lseek(self.config_fd, 0, os.SEEK_SET)  # whoever reads it reads from its start
-        self.started = time.monotonic()
-        try:
-            # Its own process group: Ctrl-C on a terminal reaches the supervisor alone, which stops it in order.
-            self.worker = os.posix_spawn(self.command[0], self.command, os.environ, setpgroup=0, setsigmask=())
-        except OSError as error:
-            log.error("no worker could be started: %s", error.strerror)
-            return 1
-        log.info("worker %d started", self.worker)
-        return None
-
-    def watch(self) -> int | None:
-        """Wait for the worker's end: its exit status, or None if it was stopped by a signal to us."""
-        while True:
-            number = signal.sigwaitinfo(WATCHED).si_signo
+            number = self.wait()
             if number in STOPS:
                 self.stop()
-                return None
+                return 0
             if number == signal.SIGHUP:
-                os.kill(self.worker, signal.SIGHUP)
-            elif (status := self.reap()) is not None:
-                return status
+                for worker in self.running():
+                    os.kill(worker.pid, signal.SIGHUP)
+            for worker, status in self.reap():
+                worker.ended(status)
 
-    def stop(self) -> None:
-        """End the worker, in PATIENCE by its own hand or else by force."""
-        os.kill(self.worker, signal.SIGTERM)
-        deadline = time.monotonic() + PATIENCE
-        while (left := deadline - time.monotonic()) > 0:
-            if signal.sigtimedwait({signal.SIGCHLD}, left) and self.reap() is not None:
-                log.info("worker stopped")
-                return
-        log.warning("worker %d did not stop within %g s and is killed", self.worker, PATIENCE)
-        os.kill(self.worker, signal.SIGKILL)
-        os.waitpid(self.worker, 0)
+    def running(self) -> list[Worker]:
+        """The workers that have a process."""
+        return [worker for worker in self.workers if worker.pid]
 
-    def reap(self) -> int | None:
-        """The worker's exit status if it has ended; other children are there if we are a container's first process."""
+    def start(self) -> None:
+        """Start the workers that are due."""
+        for worker in self.workers:
+            if not worker.pid and worker.due <= time.monotonic():
+                worker.start(self.parent_pipe, self.config_fd)
+
+    def wait(self) -> int:
+        """Wait for a signal, its number, or until a worker is due, 0."""
+        due = min((worker.due for worker in self.workers if not worker.pid), default=math.inf)
+        if due == math.inf:
+            return signal.sigwaitinfo(WATCHED).si_signo
+        got = signal.sigtimedwait(WATCHED, max(0.0, due - time.monotonic()))
+        return got.si_signo if got else 0
+
+    def reap(self) -> list[tuple[Worker, int]]:
+        """The workers that have ended, and their exit statuses."""
+        ended = []
+        by_pid = {worker.pid: worker for worker in self.running()}
         try:
-            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
-                if ended[0] == self.worker:
-                    self.worker = 0
-                    return os.waitstatus_to_exitcode(ended[1])
+            while (gone := os.waitpid(-1, os.WNOHANG))[0]:
+                # Other children are there if we are a container's first process.
+                if worker := by_pid.get(gone[0]):
+                    worker.pid = 0
+                    ended.append((worker, os.waitstatus_to_exitcode(gone[1])))
         except ChildProcessError:
             pass
-        return None
+        return ended
 
-    def hopeless(self, status: int) -> bool:
-        """Note how a worker ended; whether it is no use to start another."""
-        lived = time.monotonic() - self.started
-        self.quick = self.quick + 1 if lived < QUICK else 0
-        if lived >= SETTLED:
-            self.delay = FIRST_DELAY
-        if status == REFUSED:
-            log.error("the worker cannot work with this configuration")
-            return True
-        if self.quick >= MOST_QUICK:
-            log.error("worker ended: %s; %d in a row ended at once, giving up", describe(status), self.quick)
-            return True
-        log.error("worker ended after %.1f s: %s; another in %g s", lived, describe(status), self.delay)
-        return False
+    def stop(self) -> None:
+        """End all: gateways first, while there still are shards that answer them."""
+        self.end([worker for worker in self.running() if worker.sockets], PATIENCE)
+        self.end(self.running(), PATIENCE + FAREWELL)
 
-    def rest(self) -> bool:
-        """Wait before the next worker; False if a signal ended the wait."""
-        deadline = time.monotonic() + self.delay
-        self.delay = min(2 * self.delay, LAST_DELAY)
-        while (left := deadline - time.monotonic()) > 0:
-            got = signal.sigtimedwait(WATCHED, left)
-            if got and got.si_signo in STOPS:
-                return False
-            self.reap()
-        return True
-
-
-def describe(status: int) -> str:
-    """An exit status in words."""
-    if status >= 0:
-        return f"exit status {status}"
-    return f"killed by {signal.Signals(-status).name}"
+    def end(self, workers: Sequence[Worker], patience: float) -> None:
+        """End some, by their own hand or else by force."""
+        for worker in workers:
+            os.kill(worker.pid, signal.SIGTERM)
+        deadline = time.monotonic() + patience
+        while any(worker.pid for worker in workers) and (left := deadline - time.monotonic()) > 0:
+            signal.sigtimedwait({signal.SIGCHLD}, left)
+            for worker, _ in self.reap():
+                log.info("%s stopped", worker.name)
+        for worker in workers:
+            if worker.pid:
+                log.warning("%s did not stop within %g s and is killed", worker.name, patience)
+                os.kill(worker.pid, signal.SIGKILL)
+                os.waitpid(worker.pid, 0)
+                worker.pid = 0
 
 
 def main(arguments: Sequence[str]) -> int:
     """The process: see the head of this file."""
-    fds, config_fd, level, fmt = arguments
-    logs.set_up(level, fmt)
-    worker = [sys.executable, "-P", "-m", "cluster.embedded"]
-    return Supervisor(worker, [int(fd) for fd in fds.split(",")], int(config_fd)).run()
+    plan = json.loads(arguments[0])
+    logs.set_up(plan["level"], plan["format"])
+    user = User(**plan["user"]) if plan["user"] else None
+    workers = []
+    for each in plan["workers"]:
+        command = [sys.executable, "-P", *each["arguments"]]
+        workers.append(Worker(each["name"], command, [socket.socket(fileno=fd) for fd in each["fds"]], user))
+    return Supervisor(workers, plan["config_fd"]).run()
 
 
 if __name__ == "__main__":

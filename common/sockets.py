@@ -13,7 +13,7 @@ SEND_BUFFER = 8 << 20  # bytes: the answers of a batch, which are given to the s
 BACKLOG = 4096  # connections that wait to be accepted; the system may allow fewer
 SO_SNDBUFFORCE, SO_RCVBUFFORCE = 32, 33  # of asm-generic/socket.h: root may exceed net.core.wmem_max and rmem_max
 
-_IP = (socket.IPPROTO_IP, getattr(socket, "IP_PKTINFO", 8))
+_IP = ((socket.IPPROTO_IP, getattr(socket, "IP_PKTINFO", 8)),)
 _IPV6 = ((socket.IPPROTO_IPV6, socket.IPV6_V6ONLY), (socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO))
 _TCP = (
     (socket.SOL_SOCKET, socket.SO_REUSEADDR),
@@ -34,7 +34,7 @@ class Note(NamedTuple):
 
 def note(sock: socket.socket) -> Note:
     """What is needed to open another socket like this one."""
-    names = _IPV6 if sock.family == socket.AF_INET6 else (_IP,)
+    names = [*(_IPV6 if sock.family == socket.AF_INET6 else _IP)]
     names += _TCP if sock.type == socket.SOCK_STREAM else ()
     options = [(level, option, sock.getsockopt(level, option)) for level, option in names]
     return Note(sock.family, sock.type, sock.getsockname(), is_shared(sock), options)

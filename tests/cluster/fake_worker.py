@@ -1,5 +1,6 @@
 """A worker for the supervisor's tests: says what it got, then does what its first argument tells it."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -10,10 +11,12 @@ from common import config
 
 manner, *options = sys.argv[1:]
 given = dict(zip(options[::2], options[1::2], strict=True))
+name = given.get("--name", "")
 
 
 def say(*words):
-    print(*words, flush=True)
+    with contextlib.suppress(BrokenPipeError):  # the test is over
+        os.write(1, " ".join(map(str, (*words, name))).strip().encode() + b"\n")  # at once: others write there too
 
 
 def end(number, frame):
@@ -24,9 +27,11 @@ def end(number, frame):
 
 signal.signal(signal.SIGTERM, end)
 signal.signal(signal.SIGHUP, lambda number, frame: say("signal SIGHUP"))
-say("interval", config.decode(os.read(int(given["--config-fd"]), 1 << 20)).interval)
-doors = [socket.socket(fileno=int(fd)) for fd in given["--fds"].split(",")]
+say("interval", config.decode(os.pread(int(given["--config-fd"]), 1 << 20, 0)).interval)
+say("user", os.getuid(), os.getgid(), *os.getgroups())
+doors = [socket.socket(fileno=int(fd)) for fd in given.get("--fds", "").split(",") if fd]
 say("doors", *(door.getsockname()[1] for door in doors))
+say("ready", os.getpid())
 
 if manner.startswith("exit"):
     sys.exit(int(manner[4:]))
@@ -35,5 +40,15 @@ if manner == "echo":  # one datagram a life
     say("datagram", doors[0].recv(100).decode())
     time.sleep(0.2)
     os.kill(os.getpid(), signal.SIGKILL)
+if manner == "once":  # fails until a file is there
+    if os.path.exists(given["--file"]):
+        say("cured")
+    else:
+        sys.exit(7)
+if manner in ("read", "once"):
+    doors[0].setblocking(True)
+    while True:
+        datagram, sender = doors[0].recvfrom(100)
+        doors[0].sendto(datagram + b" " + name.encode(), sender)
 os.read(int(given["--parent-pipe"]), 1)
 say("orphaned")

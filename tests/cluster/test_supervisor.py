@@ -1,5 +1,6 @@
 """The supervisor as a process of its own, with a worker that does as told."""
 
+import contextlib
 import json
 import os
 import signal
@@ -7,44 +8,69 @@ import socket
 import subprocess
 import sys
 import time
+from itertools import chain
 from pathlib import Path
 
 import pytest
 
-from cluster import start, supervisor
+from cluster import start, supervisor, worker
+from common import sockets
 from common.config import Config
 
 WORKER = Path(__file__).with_name("fake_worker.py")
 CODE = """
-import sys
+import json, socket, sys
 from common import logs
-from cluster import supervisor
+from cluster import supervisor, worker
 logs.set_up("info", "json", sys.stdout)
-worker, manner, fds, config_fd = sys.argv[1:]
-command = [sys.executable, "-P", worker, manner]
-sys.exit(supervisor.Supervisor(command, [int(fd) for fd in fds.split(",")], int(config_fd)).run())
+worker.AGAIN = float(sys.argv[1])
+worker.QUICK = 100.0  # however slow the machine is
+workers = [
+    worker.Worker(name, [sys.executable, "-P", *command], [socket.socket(fileno=fd) for fd in fds], None)
+    for name, command, fds in json.loads(sys.argv[2])
+]
+sys.exit(supervisor.Supervisor(workers, int(sys.argv[3])).run())
 """
 
 
-class Watched:
-    """A running supervisor, and what it and its workers say."""
+def datagram_socket(port=0, shared=False):
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sockets.share(sock, shared)
+    sock.bind(("127.0.0.1", port))
+    return sock
 
-    def __init__(self, manner):
-        self.doors = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2)]
-        for door in self.doors:
-            door.bind(("127.0.0.1", 0))
+
+class Watched:
+    """A running supervisor, and what it and its workers say.
+
+    `manners` has for each worker what it is to do; `doors` its sockets, by default two for the first.
+    """
+
+    def __init__(self, *manners, doors=None, again=30.0, more=()):
+        self.doors = doors or [[datagram_socket(), datagram_socket()]]
         config_fd = start.config_file(Config())
-        fds = [door.fileno() for door in self.doors]
-        command = [sys.executable, "-P", "-c", CODE, str(WORKER), manner, ",".join(map(str, fds)), str(config_fd)]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, pass_fds=(*fds, config_fd))
+        workers = []
+        for place, manner in enumerate(manners):
+            name = f"w{place + 1}"
+            fds = [door.fileno() for door in self.doors[place]] if place < len(self.doors) else []
+            command = [str(WORKER), manner, *(["--name", name] if len(manners) > 1 else []), *map(str, more)]
+            workers.append((name, command, fds))
+        command = [sys.executable, "-P", "-c", CODE, str(again), json.dumps(workers), str(config_fd)]
+        kept = (config_fd, *(fd for _, _, fds in workers for fd in fds))
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, pass_fds=kept)
         os.close(config_fd)
+        self.unheard = []  # what was said while something else was waited for
 
     def hear(self, word):
         """The rest of the next line that begins with the word, or of the next log line that contains it."""
+        for place, text in enumerate(self.unheard):
+            if word in text:
+                return self.unheard.pop(place).removeprefix(word).strip()
         for line in self.process.stdout:
             text = json.loads(line)["message"] if line.startswith("{") else line.strip()
             if text.startswith(word) or (line.startswith("{") and word in text):
                 return text.removeprefix(word).strip()
+            self.unheard.append(text)
         pytest.fail(f"the supervisor ended without a word of {word!r}")
 
     def end(self):
@@ -56,7 +82,7 @@ class Watched:
         self.process.kill()
         self.process.wait()
         self.process.stdout.close()
-        for door in self.doors:
+        for door in chain.from_iterable(self.doors):
             door.close()
 
 
@@ -64,8 +90,8 @@ class Watched:
 def watch():
     running = []
 
-    def run(manner):
-        running.append(Watched(manner))
+    def run(*manners, **options):
+        running.append(Watched(*manners, **options))
         return running[-1]
 
     yield run
@@ -76,7 +102,7 @@ def watch():
 def test_a_worker_gets_sockets_and_config(watch):
     watched = watch("stay")
     assert watched.hear("interval") == "30m"
-    assert watched.hear("doors").split() == [str(door.getsockname()[1]) for door in watched.doors]
+    assert watched.hear("doors").split() == [str(door.getsockname()[1]) for door in watched.doors[0]]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -116,11 +142,11 @@ def test_hangup_is_passed_on_and_hurts_no_worker_that_is_starting(watch):
 def test_datagrams_wait_for_the_next_worker(watch):
     watched = watch("echo")
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
-        client.connect(watched.doors[0].getsockname())
+        client.connect(watched.doors[0][0].getsockname())
         client.send(b"one")
         assert watched.hear("datagram") == "one"
         client.send(b"two")  # this worker reads no more
-        assert "killed by SIGKILL" in watched.hear("worker ended")
+        assert "killed by SIGKILL" in watched.hear("ended after")
         assert watched.hear("datagram") == "two"
 
 
@@ -159,13 +185,148 @@ def test_no_worker_outlives_its_supervisor(watch):
     watched.hear("orphaned")
 
 
-def test_a_command_that_cannot_be_started_counts_as_a_failure(capfd, monkeypatch):
-    monkeypatch.setattr(supervisor, "FIRST_DELAY", 0.01)
-    monkeypatch.setattr(signal, "pthread_sigmask", lambda *arguments: None)
-    monkeypatch.setattr(signal, "signal", lambda *arguments: None)
-    config_fd = start.config_file(Config())
-    assert supervisor.Supervisor(["/nonexistent"], [0], config_fd).run() == 1
-    os.close(config_fd)
+def test_a_command_that_cannot_be_started_counts_as_a_failure(watch, monkeypatch):
+    monkeypatch.setattr(sys.modules[__name__], "CODE", CODE.replace("sys.executable", "'/nonexistent'"))
+    said, status = watch("stay").end()
+    assert status == 1
+    assert said.count("ended after") == 4
+    assert "exit status 127; 5 in a row ended at once" in said
+
+
+def test_each_worker_gets_its_own_sockets_and_no_others(watch):
+    watched = watch("stay", "stay", "stay", doors=[[datagram_socket()], [datagram_socket()]])
+    mine = [inode_of(door.fileno()) for (door,) in watched.doors]
+    inherited = [sockets_of(pid) & set(mine) for pid in pids_of(watched, 3)]
+    assert inherited == [{mine[0]}, {mine[1]}, set()]
+
+
+def pids_of(watched, many):
+    """The pids of workers w1, w2 and so on, once all have said theirs."""
+    said = {}
+    while len(said) < many:
+        pid, name = watched.hear("ready").split()
+        said[name] = int(pid)
+    return [said[name] for name in sorted(said)]
+
+
+def inode_of(fd):
+    return f"socket:[{os.fstat(fd).st_ino}]"
+
+
+def sockets_of(pid):
+    """The sockets of a process."""
+    return {os.readlink(fd) for fd in Path(f"/proc/{pid}/fd").iterdir() if fd.is_socket()}
+
+
+def test_gateways_are_stopped_before_shards(watch):
+    watched = watch("stay", "stay", "stay")  # the first one has sockets
+    pids_of(watched, 3)
+    watched.process.send_signal(signal.SIGTERM)
+    said, status = watched.end()
+    assert status == 0
+    assert said.index("signal SIGTERM w1") < said.index("w1 stopped")
+    assert all(said.index("w1 stopped") < said.index(f"signal SIGTERM {name}") for name in ("w2", "w3"))
+
+
+def test_a_gateway_that_does_not_stop_keeps_no_shard_from_it(watch):
+    watched = watch("deaf", "stay")
+    pids_of(watched, 2)
+    watched.process.send_signal(signal.SIGTERM)
+    assert watched.hear("signal SIGTERM") == "w1"
+    assert "w1 did not stop within" in watched.hear("is killed")
+    assert watched.hear("signal SIGTERM") == "w2"
+    assert watched.end()[1] == 0
+
+
+def test_hangup_reaches_all(watch):
+    watched = watch("stay", "stay", "stay")
+    pids_of(watched, 3)
+    watched.process.send_signal(signal.SIGHUP)
+    assert {watched.hear("signal SIGHUP") for _ in range(3)} == {"w1", "w2", "w3"}
+
+
+def test_a_worker_is_started_again_on_its_own(watch):
+    watched = watch("stay", "stay")
+    first, second = pids_of(watched, 2)
+    os.kill(second, signal.SIGKILL)
+    pid, name = watched.hear("ready").split()
+    assert (name, int(pid) != second) == ("w2", True)
+    os.kill(first, 0)  # still there
+
+
+def test_a_refused_worker_is_left_out_for_good(watch):
+    watched = watch("exit2", "stay", again=0.0)
+    assert watched.hear("w1 cannot work") == "with this configuration and is taken out for good"
+    watched.hear("ready")
+    watched.process.send_signal(signal.SIGTERM)
+    said, status = watched.end()
+    assert status == 0
+    assert "w1" not in said
+
+
+def test_no_worker_left_ends_it(watch):
+    said, status = watch("exit7", "exit2").end()
+    assert status == 1
+    assert "w1 ended: exit status 7; 5 in a row ended at once, it is taken out" in said
+    assert "w2 cannot work with this configuration" in said
+    assert "no worker is left" in said
+
+
+def shared_doors():
+    """A socket each of two workers, at the same port."""
+    first = datagram_socket(0, shared=True)
+    return [[first], [datagram_socket(first.getsockname()[1], shared=True)]]
+
+
+def answered_by(address, clients=64):
+    """Who answers clients of many ports; None for those that nobody answers."""
+    names = set()
+    for number in range(clients):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+            client.settimeout(20)
+            client.connect(address)
+            client.send(b"%d" % number)
+            names.add(client.recv(100).split()[1].decode())
+    return names
+
+
+def test_a_worker_in_a_crash_loop_leaves_the_port_to_others(watch):
+    doors = shared_doors()
+    address = doors[0][0].getsockname()
+    watched = watch("exit7", "read", doors=doors)
+    for (door,) in doors:
+        door.close()  # ours would keep the port's group alive
+    assert "5 in a row ended at once, it is taken out" in watched.hear("w1 ended: exit status 7;")
+    assert answered_by(address) == {"w2"}
+
+
+def test_a_worker_that_was_taken_out_is_tried_again_and_comes_back(watch, tmp_path):
+    doors = shared_doors()
+    address = doors[0][0].getsockname()
+    file = tmp_path / "cured"
+    watched = watch("once", "read", doors=doors, again=0.5, more=["--file", file])
+    for (door,) in doors:
+        door.close()
+    assert "6 in a row" in [watched.hear("w1 ended: exit status 7;") for _ in range(2)][1]  # one try, then a rest
+    file.touch()
+    watched.hear("cured")
+    assert answered_by(address) == {"w1", "w2"}
+
+
+def test_a_worker_whose_address_was_taken_meanwhile_is_tried_again(watch):
+    doors = [[datagram_socket()]]
+    address = doors[0][0].getsockname()
+    watched = watch("exit7", "stay", doors=doors, again=0.5)
+    doors[0][0].close()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        while True:
+            watched.hear("w1 ended: exit status 7;")
+            with contextlib.suppress(OSError):  # this time a try was under way
+                other.bind(address)
+                break
+        assert watched.hear("w1 could not be started:") == "Address already in use"
+    watched.unheard.clear()
+    watched.hear("w1 started")
 
 
 def test_the_supervisor_is_small():
@@ -175,6 +336,23 @@ def test_the_supervisor_is_small():
     assert kib < 16 << 10
 
 
+def test_only_workers_that_end_at_once_are_taken_out():
+    one = worker.Worker("w", ["/nonexistent"], [], None)
+    for _ in range(2 * worker.MOST_QUICK):
+        one.started = time.monotonic() - worker.QUICK
+        one.ended(7)
+    assert not one.out
+    assert one.delay == worker.LAST_DELAY
+    one.started -= worker.SETTLED
+    one.ended(7)
+    assert one.delay == 2 * worker.FIRST_DELAY
+    for _ in range(worker.MOST_QUICK):
+        assert not one.out
+        one.started = time.monotonic()
+        one.ended(7)
+    assert one.out
+
+
 def test_an_exit_status_in_words():
-    assert supervisor.describe(3) == "exit status 3"
-    assert supervisor.describe(-signal.SIGSEGV) == "killed by SIGSEGV"
+    assert worker.describe(3) == "exit status 3"
+    assert worker.describe(-signal.SIGSEGV) == "killed by SIGSEGV"
