@@ -117,8 +117,9 @@ def _embedded(config: Config) -> list[tuple[str, str]]:
 
 
 def _cluster(config: Config) -> list[tuple[str, str]]:
+    secrecy = "encrypted, by the nodes' keys" if config.has_keys else "in clear, as nodes have no keys"
     return [
-        ("tcp:// links", "encrypted, by the nodes' keys" if config.has_keys else "in clear, as nodes have no keys"),
+        *([("tcp:// links", secrecy)] if any(shard.link and shard.link.endpoint for shard in config.shards) else []),
         ("user", f"workers run as {config.user}" if config.user else "workers run as whoever starts them"),
         ("data", str(config.data)),
         ("key files", f"in {config.key_directory}"),

@@ -1,6 +1,7 @@
 """The commands as an operator meets them: what they print, and their exit status."""
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -30,7 +31,7 @@ def test_the_version_is_told():
 
 
 def test_help_lists_the_commands():
-    assert all(name in shoal("--help").stdout for name in ("up", "check", "announce", "scrape"))
+    assert all(name in shoal("--help").stdout for name in ("up", "check", "keys", "announce", "scrape"))
 
 
 def test_check_says_what_a_file_means(tmp_path):
@@ -41,6 +42,63 @@ def test_check_says_what_a_file_means(tmp_path):
     assert told.stdout.startswith(f"{file}: fine")
     for part in ("0.0.0.0:6969, [::]:6969 (UDP and HTTP)", "shard big", "2 GiB", "listed for 38m", "/srv/shoal"):
         assert part in told.stdout
+
+
+CLUSTER = """
+nodes: [{name: vps1%s}, {name: vps2%s}]
+insecure: true
+user: shoal
+gateways: [{name: g1, node: vps1}, {name: g2, node: vps2, listen: ["192.0.2.2:80"]}]
+shards:
+  - {name: heavy, node: vps1, link: "tcp://192.0.2.1:7101", bind: "tcp://10.0.0.1:7101", weight: 3}
+  - {name: light, node: vps2, link: "tcp://[2001:db8::2]:7101", memory: 2 GiB}
+"""
+SHARDS = ("shard heavy", "shard light")
+WIDE = os.environ | {"COLUMNS": "300"}
+
+
+def rows(file):
+    """What `check` tells of each process: its node, its admin address, and the rest."""
+    told = shoal("check", file, env=WIDE)
+    assert (told.returncode, told.stderr) == (0, "")
+    found = re.findall(r"^(\S+) +((?:gateway|shard) \S+) +(\S+) +(.*\S)", told.stdout, re.MULTILINE)
+    return {process: (node, admin, does) for node, process, admin, does in found}, told.stdout
+
+
+def test_check_says_what_runs_where(tmp_path):
+    file = tmp_path / "cluster.yaml"
+    file.write_text(CLUSTER % ("", ""))
+    processes, told = rows(file)
+    assert processes["gateway g1"] == ("vps1", "127.0.0.1:6970", "listens on 0.0.0.0:6969, [::]:6969 (UDP and HTTP)")
+    assert processes["gateway g2"] == ("vps2", "127.0.0.1:6970", "listens on 192.0.2.2:80 (UDP and HTTP)")
+    node, admin, does = processes["shard heavy"]
+    assert (node, admin) == ("vps1", "127.0.0.1:6971")
+    assert does.startswith("tcp://192.0.2.1:7101 (in clear, listens on tcp://10.0.0.1:7101); ")
+    assert does.endswith(", weight 3; at most 1 GiB")
+    assert processes["shard light"][2].startswith("tcp://[2001:db8::2]:7101 (in clear); ")
+    shares = [int(re.search(r"; (\d+) of 1024 slices \(\d+\.\d%\)", processes[name][2])[1]) for name in SHARDS]
+    assert sum(shares) == 1024
+    assert shares[0] > 2 * shares[1]
+    for part in ("in clear, as nodes have no keys", "workers run as shoal", f"in {tmp_path}/keys"):
+        assert part in told
+
+
+def test_check_says_that_links_are_encrypted(tmp_path):
+    file = tmp_path / "cluster.yaml"
+    file.write_text(CLUSTER % (f", key: '{'a' * 40}'", f", key: '{'b' * 40}'"))
+    processes, told = rows(file)
+    assert all("(encrypted" in processes[name][2] for name in SHARDS)
+    assert "encrypted, by the nodes' keys" in told
+
+
+def test_check_of_several_processes_on_one_machine(tmp_path):
+    file = tmp_path / "cluster.yaml"
+    file.write_text("data: /srv\nadmin: null\nshards: [{name: s}, {name: t, link: 'ipc:///run/[red]t'}]\n")
+    processes, told = rows(file)
+    assert "tcp:// links" not in told
+    assert processes["gateway gateway1"][:2] == ("-", "none")
+    assert processes["shard s"][2].startswith("ipc:///srv/run/s (on this machine alone); ")
+    assert processes["shard t"][2].startswith("ipc:///run/[red]t (on this machine alone); ")
 
 
 @pytest.mark.parametrize("command", [["check"], ["up", "--config"]])
@@ -138,4 +196,4 @@ def test_a_command_imports_only_what_it_needs():
     loaded = subprocess.run(
         [sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True
     ).stdout.split()
-    assert not {"rich", "yaml", "msgspec", "aiohttp", "uvloop", "bencode2", "http"} & set(loaded)
+    assert not {"rich", "yaml", "msgspec", "aiohttp", "uvloop", "bencode2", "http", "zmq"} & set(loaded)

@@ -383,3 +383,11 @@ def keys_of(value):
     if isinstance(value, list) and value and isinstance(value[0], dict):
         return [keys_of(inner) for inner in value]
     return None
+
+
+def test_the_cluster_of_the_documentation_works(tmp_path):
+    text = (EXAMPLE.parents[1] / "docs/config.md").read_text()
+    (tmp_path / "cluster.yaml").write_text(text.split("```yaml\n")[1].split("```")[0])
+    meant = config.load(tmp_path / "cluster.yaml")
+    assert meant.has_keys
+    assert len(meant.node_names()) == 2
