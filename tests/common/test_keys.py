@@ -105,13 +105,40 @@ def test_a_directory_that_cannot_be_is_refused(tmp_path):
 
 
 def test_a_directory_of_another_user_is_refused(tmp_path, monkeypatch):
-    other = os.geteuid() + 1
-    monkeypatch.setattr(os, "geteuid", lambda: other)
-    if tmp_path.stat().st_uid == 0:
-        keys.load_or_create(tmp_path)  # root's is as good as one's own
-    else:
+    (tmp_path / "ours").mkdir()
+    owner = (tmp_path / "ours").stat().st_uid
+    monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
+    if owner == 0:
+        keys.load_or_create(tmp_path / "ours")  # root's is as good as one's own
+        os.chown(tmp_path / "ours", 2, -1)
+    for use in (keys.load_or_create, lambda directory: keys.make_node_key(directory, "n")):
         with pytest.raises(KeyFileError, match="belongs to another user"):
-            keys.load_or_create(tmp_path)
+            use(tmp_path / "ours")
+
+
+def test_root_may_use_the_directory_of_anybody(made, monkeypatch):
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    if made.stat().st_uid == 0:
+        os.chown(made, 2, -1)
+    keys.load(made)
+
+
+def test_a_rotation_that_cannot_be_written_is_refused(made):
+    path = made / ("n" * 250)  # which leaves no room for a temporary name
+    (made / keys.CONNECTION_ID).rename(path)
+    before = path.read_text()
+    with pytest.raises(KeyFileError, match="cannot be written: File name too long"):
+        keys.rotate_connection_key(path, 1)
+    assert path.read_text() == before
+
+
+def test_only_a_cluster_of_several_nodes_needs_its_keys_made(tmp_path):
+    one = config.read({"keys": str(tmp_path / "one"), "nodes": [{"name": "n"}]})
+    assert keys.of_cluster(one) == keys.load(tmp_path / "one")
+    two = of_nodes(tmp_path / "two", n=None, m=None)
+    with pytest.raises(KeyFileError, match="cluster.key: there is no such file"):
+        keys.of_cluster(two)
+    assert not (tmp_path / "two").exists()
 
 
 def test_a_cluster_waits_for_its_keys(made):
