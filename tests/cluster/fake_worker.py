@@ -9,7 +9,7 @@ import time
 
 from common import config
 
-manner, *options = sys.argv[1:]
+manner, *options = sys.argv[1:] if not sys.argv[1].startswith("--") else ["read", *sys.argv[1:]]
 given = dict(zip(options[::2], options[1::2], strict=True))
 name = given.get("--name", "")
 
@@ -45,7 +45,7 @@ if manner == "once":  # fails until a file is there
         say("cured")
     else:
         sys.exit(7)
-if manner in ("read", "once"):
+if manner in ("read", "once") and doors:
     doors[0].setblocking(True)
     while True:
         datagram, sender = doors[0].recvfrom(100)

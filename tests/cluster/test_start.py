@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 from trackers import free_port
 
 from cluster import client, start
@@ -92,3 +93,65 @@ def test_the_default_fits_the_machine(monkeypatch):
     assert start.default().gateways[0].listen == ("0.0.0.0:6969",)
     monkeypatch.setattr(listening, "has_ipv6", lambda: True)
     assert start.default().gateways[0].listen == ("0.0.0.0:6969", "[::]:6969")
+
+
+def refused(tmp_path, text, *more):
+    """The one line with which `shoal up` refuses a configuration."""
+    file = tmp_path / "cluster.yaml"
+    file.write_text(f"data: {tmp_path}/data\nadmin: null\n{text}")
+    command = [sys.executable, "-P", "-m", "cluster", "up", "--config", str(file), *more]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    (line,) = ended.stderr.splitlines()
+    return line
+
+
+THREE_NODES = f"""
+nodes: [{{name: one, key: {"a" * 40}}}, {{name: two, key: {"b" * 40}}}, {{name: idle, key: {"c" * 40}}}]
+gateways: [{{name: g, node: one, listen: ["127.0.0.1:0"]}}]
+shards: [{{name: s, node: two, link: "tcp://127.0.0.1:7001"}}]
+"""
+
+
+def test_of_several_nodes_one_must_be_named(tmp_path):
+    assert "cluster.yaml: --node: expected one of one, two, idle, found none" in refused(tmp_path, THREE_NODES)
+
+
+def test_an_unknown_node_is_refused(tmp_path):
+    line = refused(tmp_path, THREE_NODES, "--node", "three")
+    assert "cluster.yaml: --node: expected one of one, two, idle, found 'three'" in line
+    line = refused(tmp_path, "", "--node", "one")
+    assert "--node: expected none, as the configuration has no nodes, found 'one'" in line
+
+
+def test_a_node_with_nothing_to_run_is_refused(tmp_path):
+    line = refused(tmp_path, THREE_NODES, "--node", "idle")
+    assert "cluster.yaml: expected a gateway or a shard of node idle, found none" in line
+
+
+def test_nodes_that_share_keys_make_none(tmp_path):
+    line = refused(tmp_path, THREE_NODES, "--node", "one")
+    assert line == f"shoal: {tmp_path}/keys/cluster.key: no such file: `shoal keys` makes it"
+
+
+def test_each_node_runs_what_the_file_assigns_to_it():
+    wanted = config.read(yaml.safe_load(THREE_NODES))
+    (gateway,) = start.open_all(wanted, start.choose_node(wanted, "one"))
+    for fd in gateway.pop("fds"):
+        os.close(fd)
+    assert gateway == {"name": "g", "arguments": ["-m", "gateway", "--name", "g"]}
+    assert start.open_all(wanted, "two") == [{"name": "s", "arguments": ["-m", "shard", "--name", "s"], "fds": []}]
+
+
+def test_the_only_node_need_not_be_named(tmp_path):
+    one = config.read({"nodes": [{"name": "here"}]})
+    assert start.choose_node(one, None) == start.choose_node(one, "here") == "here"
+    assert start.choose_node(Config(), None) == ""
+
+
+def test_the_embedded_tracker_is_one_worker(tmp_path):
+    wanted = config.read({"gateways": [{"name": "g", "listen": ["127.0.0.1:0"]}]})
+    (tracker,) = start.open_all(wanted, "")
+    assert (tracker["name"], tracker["arguments"], len(tracker["fds"])) == ("tracker", ["-m", "cluster.embedded"], 2)
+    for fd in tracker["fds"]:
+        os.close(fd)

@@ -3,11 +3,15 @@ import logging
 import socket
 
 import pytest
+from trackers import free_port
 
 from common import config
+from common.sockets import is_shared
 from common.values import Endpoint
 from gateway import listening
 from gateway.listening import ListenError
+
+LINK = "tcp://127.0.0.1:7001"
 
 
 def listen_on(*endpoints):
@@ -136,3 +140,87 @@ def test_an_address_of_another_machine_is_one_line():
 
 def test_the_default_does_without_ipv6_where_there_is_none():
     assert listening.without_ipv6(config.Config()).gateways[0].listen == ("0.0.0.0:6969",)
+
+
+def gateways(*listens, **more):
+    """A configuration with a gateway for each list of endpoints."""
+    named = [{"name": f"g{at}", "listen": list(listen)} for at, listen in enumerate(listens)]
+    return config.read({"gateways": named, "admin": None, **more})
+
+
+def open_all(wanted):
+    """The sockets of each gateway."""
+    return [listening.open_sockets(wanted, gateway) for gateway in wanted.gateways]
+
+
+@pytest.mark.parametrize("listen", ["127.0.0.1", "[::1]", "0.0.0.0", "[::]"])
+def test_gateways_that_share_a_port_all_get_some_of_what_comes(opened, listen):
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(listen.strip("[]"), listen.strip("[]"))
+    port = free_port()
+    both = open_all(gateways([f"{listen}:{port}"], [f"{listen}:{port}"]))
+    opened += [sock for sockets in both for sock in sockets]
+    family = opened[0].family
+    for number in range(64):
+        with socket.socket(family, socket.SOCK_DGRAM) as client:
+            client.sendto(b"%d" % number, (host, port))
+        with socket.socket(family, socket.SOCK_STREAM) as client:
+            client.connect((host, port))
+            client.send(b"x")  # an accept is deferred until then
+    taken = [[], []]
+    connections = [0, 0]
+    for mine, sockets in enumerate(both):
+        for sock in sockets:
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    if sock.type == socket.SOCK_DGRAM:
+                        taken[mine].append(int(sock.recv(100)))
+                    else:
+                        sock.accept()[0].close()
+                        connections[mine] += 1
+    assert sorted(taken[0] + taken[1]) == list(range(64))
+    assert sum(connections) == 64
+    assert all(taken)
+    assert all(connections)
+
+
+def test_who_closes_its_sockets_leaves_all_to_the_other(opened):
+    endpoint = f"0.0.0.0:{free_port()}"
+    both = open_all(gateways([endpoint], [endpoint]))
+    opened += both[1]
+    for sock in both[0]:
+        sock.close()
+    for number in range(64):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+            client.sendto(b"%d" % number, ("127.0.0.1", opened[0].getsockname()[1]))
+    beside = next(sock for sock in opened if sock.getsockname()[0] == "127.0.0.1")
+    assert [int(beside.recv(100)) for _ in range(64)] == list(range(64))
+
+
+def test_only_what_is_shared_may_be_bound_by_others(opened):
+    shared, alone = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
+    first, second = open_all(gateways([shared, alone], [shared]))
+    opened += first + second
+    assert [is_shared(sock) for sock in first] == [True, False, True, False]
+    assert [is_shared(sock) for sock in second] == [True, True]
+
+
+def test_gateways_of_several_nodes_share_no_port():
+    nodes = {"nodes": [{"name": "one"}, {"name": "two"}], "shards": [{"name": "s", "node": "one", "link": LINK}]}
+    both = [{"name": f"g{node}", "node": node, "listen": ["127.0.0.1:7000"]} for node in ("one", "two")]
+    wanted = config.read({"gateways": both, "admin": None, **nodes})
+    assert not any(listening.is_common(wanted, one, one.listen[0]) for one in wanted.gateways)
+
+
+def test_of_port_0_each_gateway_has_its_own(opened):
+    first, second = open_all(gateways(["127.0.0.1:0"], ["127.0.0.1:0"]))
+    opened += first + second
+    assert first[0].getsockname() != second[0].getsockname()
+    assert not any(is_shared(sock) for sock in opened)
+
+
+def test_the_path_of_a_port_in_use_is_the_gateways(opened):
+    opened += open_sockets(listen_on("127.0.0.1:0"))
+    taken = f"127.0.0.1:{opened[0].getsockname()[1]}"
+    wanted = gateways(["127.0.0.1:0"], ["127.0.0.2:0", taken])
+    with pytest.raises(ListenError, match=rf"gateways\[1\]\.listen\[1\]: cannot listen on {taken} "):
+        listening.open_sockets(wanted, wanted.gateways[1])
