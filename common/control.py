@@ -13,6 +13,7 @@ from common import frames
 
 HEADER = Struct("<HHIQQQ")
 BODY = Struct("<QQQQQIBBHQII")
+LONGEST_NAME = 63
 LONGEST_REPORT = 1 << 16
 assert HEADER.size == frames.HEADER
 
@@ -70,11 +71,12 @@ def pack_header(kind: int, number: int, boot: int = 0, tick: int = 0) -> bytes:
 
 
 def pack_hello(kind: int, number: int, hello: Hello) -> bytes:
-    """A PING or PONG."""
+    """A PING or PONG; without its report if that is longer than others take."""
     name = hello.name.encode()
     flags = frames.IS_STOPPING if hello.stopping else 0
-    body = BODY.pack(*hello[:7], flags, len(name), hello.last, len(hello.states), len(hello.report))
-    return pack_header(kind, number) + body + name + hello.states + hello.report
+    report = hello.report if len(hello.report) <= LONGEST_REPORT else b""
+    body = BODY.pack(*hello[:7], flags, len(name), hello.last, len(hello.states), len(report))
+    return pack_header(kind, number) + body + name + hello.states + report
 
 
 def unpack_hello(frame: memoryview) -> Hello:
@@ -83,7 +85,8 @@ def unpack_hello(frame: memoryview) -> Hello:
     if len(frame) < start:
         raise FrameError("a ping is too short")
     *known, flags, name_length, last, states_size, report_size = BODY.unpack_from(frame, frames.HEADER)
-    if len(frame) != start + name_length + states_size + report_size or report_size > LONGEST_REPORT or name_length > 63:
+    length = start + name_length + states_size + report_size
+    if len(frame) != length or report_size > LONGEST_REPORT or name_length > LONGEST_NAME:
         raise FrameError("a ping's length is not that of its parts")
     try:
         name = str(frame[start : start + name_length], "ascii")
@@ -119,6 +122,6 @@ def read_report(report: bytes) -> dict[str, Any]:
     """What a report says; nothing if it cannot be read, as of another version."""
     try:
         told = json.loads(report or b"{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return told if isinstance(told, dict) else {}
