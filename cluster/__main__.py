@@ -3,6 +3,7 @@
 Exit status: 0 done, 1 it could not be done, 2 a mistake in what was asked for.
 """
 
+import json
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -12,6 +13,8 @@ import click
 
 FILE = click.Path(path_type=Path)
 CONFIG = "The configuration file; without one, the embedded default."
+NODE_KEY = "The node whose key to show; without it, the first whose secret is here."
+TIMEOUT = "Seconds, for all together."
 EVENTS = click.Choice(["none", "started", "completed", "stopped", "paused"])
 
 
@@ -116,6 +119,85 @@ def scrape(url: str, info_hashes: tuple[str, ...], timeout: float, source: str |
     from cluster import tables
 
     tables.print_scraped(hashes, answers)
+
+
+@main.command()
+@click.option("--config", "file", type=FILE, help=CONFIG)
+@click.option("--node", help=NODE_KEY)
+@click.option("--timeout", type=click.FloatRange(0.01, 60), default=2.0, show_default=True, help=TIMEOUT)
+@click.option("--json", "as_json", is_flag=True, help="Everything, for programs.")
+def status(file: Path | None, node: str | None, timeout: float, as_json: bool) -> None:
+    """Say how the whole cluster is: processes, slices, peers, links, who is silent.
+
+    Exit status 1: somebody is silent or not well.
+    """
+    from cluster import status as asked
+    from cluster import status_tables
+    from common import config
+    from common.keys import KeyFileError
+
+    try:
+        wanted = config.load(file) if file else config.read(None)
+        look = asked.look_embedded(wanted, timeout) if wanted.is_embedded else asked.look(wanted, node, timeout)
+    except (config.ConfigError, KeyFileError) as error:
+        fail(str(error), 2)
+    if as_json:
+        click.echo(json.dumps(look, indent=2))
+    elif wanted.is_embedded:
+        status_tables.print_embedded(look)
+    else:
+        status_tables.print_status(str(file), look)
+    sys.exit(0 if look["ok"] else 1)
+
+
+@main.command()
+@click.argument("info_hash", metavar="INFOHASH")
+@click.option("--config", "file", type=FILE, help=CONFIG)
+@click.option("--node", help=NODE_KEY)
+@click.option("--timeout", type=click.FloatRange(0.01, 60), default=2.0, show_default=True, help=TIMEOUT)
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def find(info_hash: str, file: Path | None, node: str | None, timeout: float, as_json: bool) -> None:
+    """Say which shards keep a torrent, and how many peers each has of it.
+
+    Exit status 1: a shard is silent.
+    """
+    from cluster import find as asked
+    from cluster import status_tables
+    from cluster.client import UsageError
+    from common import config
+    from common.keys import KeyFileError
+
+    try:
+        wanted = config.load(file) if file else config.read(None)
+        found = asked.find(wanted, node, asked.parse_info_hash(info_hash), timeout)
+    except (config.ConfigError, KeyFileError, UsageError) as error:
+        fail(str(error), 2)
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+    else:
+        status_tables.print_found(found)
+    sys.exit(0 if all(shard["heard"] for shard in found["shards"]) else 1)
+
+
+@main.command()
+@click.option("--config", "file", type=FILE, help=CONFIG)
+@click.option("--node", help="The node whose processes to ask; only needed if the file has several.")
+@click.option("--timeout", type=click.FloatRange(0.01, 60), default=2.0, show_default=True, help=TIMEOUT)
+def health(file: Path | None, node: str | None, timeout: float) -> None:
+    """Ask the processes of a node whether all is well; print what is not.
+
+    Exit status 1: something is not.
+    """
+    from cluster import health as asked
+    from common import config
+
+    try:
+        faults = asked.check(config.load(file) if file else config.read(None), node, timeout)
+    except config.ConfigError as error:
+        fail(str(error), 2)
+    for line in faults:
+        click.echo(line)
+    sys.exit(1 if faults else 0)
 
 
 @main.group()

@@ -148,11 +148,12 @@ class ShardProcess:
         me = self.machine.me
         return json.dumps(
             {
-                **self.facts,
+                **self.periodic.health(),
                 **self.worker.totals(),
                 "announces_per_s": round(self.rate.per_second),
                 "uptime_s": (now - self.began) // 1000,
                 "boot": f"{me.life.boot:016x}",
+                "stalls": me.life.stalls,
                 "stopping": self.machine.stopping,
                 "config_version": me.topology.version,
                 "table": f"{me.topology.table:016x}",

@@ -1,0 +1,232 @@
+"""`shoal status`: how a whole cluster is, by what its shards say and by what gateways told them in their pings."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from cluster import asking, health
+from cluster.health import SilentError
+from common import control, frames
+from common.control import FrameError
+from common.life import milliseconds
+from common.link_state import SILENT
+from common.ring import Ring
+
+if TYPE_CHECKING:
+    from common.config import Config
+
+Document = dict[str, Any]
+TOTALS = ("torrents", "seeders", "leechers", "announces_per_s")
+RATES = ("answers_per_s", "refusals_per_s")
+
+
+class Question:
+    """How is a shard? The answer is a JSON document."""
+
+    def __init__(self) -> None:
+        self.said: Document | None = None
+        self.asked = 0
+        self.round_trip = 0
+        self.done = False
+
+    def begin(self) -> bytes:
+        """The question."""
+        self.asked = milliseconds()
+        return control.pack_header(frames.STATUS, 1)
+
+    def hear(self, frame: memoryview) -> None:
+        """The answer. Raises FrameError."""
+        if control.header(frame).kind != frames.STATUS:
+            raise FrameError("not a status")
+        try:
+            said = json.loads(bytes(frame[frames.HEADER :]))
+        except ValueError:
+            said = None
+        if not isinstance(said, dict):
+            raise FrameError("a status that is not JSON")
+        self.said = said
+        self.round_trip = milliseconds() - self.asked
+        self.done = True
+
+
+def look(config: Config, node: str | None, timeout: float) -> Document:
+    """How the cluster is. Raises ConfigError, KeyFileError."""
+    talks = [Question() for _ in config.shards]
+    whys = asking.talk_to_shards(config, asking.key_of(config, node), talks, timeout)
+    shards = []
+    for shard, talk, why in zip(config.shards, talks, whys, strict=True):
+        known: Document = {"name": str(shard.name), "node": config.node_of(shard), "link": config.link_of(shard)}
+        if talk.said is None:
+            shards.append({**known, "state": "silent", "why": why})
+        else:
+            state = "unwell" if not talk.said.get("ok", True) else "stopping" if talk.said.get("stopping") else "up"
+            shards.append({**talk.said, **known, "state": state, "asked_ms": talk.round_trip})
+    return describe(config, shards)
+
+
+def describe(config: Config, shards: list[Document]) -> Document:
+    """The whole document, of what each shard said."""
+    heard = [shard for shard in shards if shard["state"] != "silent"]
+    gateways = [gateway_of(config, heard, at) for at in range(len(config.gateways))]
+    ring = Ring([(shard.name, shard.weight) for shard in config.shards], config.slices)
+    file = {"version": config.version, "table": f"{ring.digest():016x}", "slices": config.slices}
+    totals = {name: sum(shard.get(name, 0) for shard in heard) for name in TOTALS}
+    totals |= {name: sum(gateway.get(name, 0) for gateway in gateways) for name in RATES}
+    problems = problems_of(shards, gateways, file, config.node_names())
+    return {
+        "ok": not problems,
+        "problems": problems,
+        "config": file,
+        "nodes": [
+            {"name": node, "processes": [str(one.name) for one in config.on_node(node)]} for node in config.node_names()
+        ],
+        "totals": totals,
+        "gateways": gateways,
+        "shards": shards,
+    }
+
+
+def gateway_of(config: Config, heard: list[Document], at: int) -> Document:
+    """A gateway, as the shard knows it that heard it last."""
+    gateway = config.gateways[at]
+    known: Document = {"name": str(gateway.name), "node": config.node_of(gateway), "listen": list(gateway.listen)}
+    told = {str(shard["name"]): freshest(shard, gateway.name) for shard in heard}
+    pings = [ping for ping in told.values() if ping is not None]
+    if not pings:
+        # Shards forget who has not pinged for a minute.
+        return {**known, "state": "silent" if heard else "unknown", "heard_ms": None, "heard_by": []}
+    ping = min(pings, key=lambda one: int(one["heard_ms"]))
+    return {
+        **ping["report"],
+        **known,
+        "state": "up" if is_heard(ping) else "silent",
+        "heard_ms": ping["heard_ms"],
+        "heard_by": [name for name, one in told.items() if is_heard(one)],
+        **{field: ping[field] for field in ("boot", "config_version", "table")},
+    }
+
+
+def freshest(shard: Document, name: str) -> Document | None:
+    """What a shard knows of a gateway, by its last ping; those of earlier lives may be there too."""
+    pings = [peer for peer in shard.get("peers", ()) if (peer["role"], peer["name"]) == ("gateway", name)]
+    return min(pings, key=lambda peer: int(peer["heard_ms"]), default=None)
+
+
+def is_heard(ping: Document | None) -> bool:
+    """Whether who pinged is not silent."""
+    return ping is not None and int(ping["heard_ms"]) <= SILENT
+
+
+# What is wrong
+
+
+def problems_of(shards: list[Document], gateways: list[Document], file: Document, nodes: list[str]) -> list[str]:
+    """What is not as it should be, a line each."""
+    everyone = [*gateways, *shards]
+    silent = {one["name"] for one in everyone if one["state"] in ("silent", "unknown")}
+    lines = []
+    for node in nodes:
+        names = {one["name"] for one in everyone if one["node"] == node}
+        if node and names and names <= silent:
+            lines.append(f"{node}: nothing of this node is heard")
+    for one in everyone:
+        lines += wrong_with(one, file)
+    for gateway in gateways:
+        if gateway["name"] not in silent:
+            deaf = [shard["name"] for shard in shards if shard["name"] not in silent | set(gateway["heard_by"])]
+            lines += [f"{shard} does not hear {gateway['name']}" for shard in deaf]
+    for one in everyone:
+        if one["name"] not in silent:
+            lines += [line for link in one.get("links", ()) if (line := wrong_with_link(one, link, silent))]
+    return lines + strangers(shards, {gateway["name"] for gateway in gateways})
+
+
+def wrong_with(one: Document, file: Document) -> list[str]:
+    """What is wrong with one process."""
+    name, state = one["name"], one["state"]
+    if state == "unknown":
+        return [f"{name}: not known, as no shard is heard"]
+    if state == "silent":
+        return [f"{name}: silent: {one.get('why') or last_heard(one['heard_ms'])}"]
+    lines = []
+    if state == "unwell":
+        lines.append(f"{name}: {health.unwell(one)}")
+    if one.get("stopping"):
+        lines.append(f"{name}: stopping")
+    version = one.get("config_version")
+    if version != file["version"]:
+        lines.append(f"{name}: has version {version} of the configuration; the file here is version {file['version']}")
+    elif one.get("table") != file["table"]:
+        lines.append(f"{name}: other shards or weights in its configuration of the same version {version}")
+    return lines
+
+
+def last_heard(heard_ms: int | None) -> str:
+    """When a gateway was heard."""
+    return "no shard has heard of it in the last minute" if heard_ms is None else f"heard last {heard_ms // 1000} s ago"
+
+
+def wrong_with_link(one: Document, link: Document, silent: set[str]) -> str:
+    """What is wrong with a link, as who made it has it; nothing if the shard is silent for all."""
+    if link["refused"]:
+        return f"{one['name']} refuses what {link['shard']} says: {link['refused']}"
+    return f"{one['name']} does not hear {link['shard']}" if link["silent"] and link["shard"] not in silent else ""
+
+
+def strangers(shards: list[Document], known: set[str]) -> list[str]:
+    """Gateways that ping and that the file does not name."""
+    found: dict[str, list[str]] = {}
+    for shard in shards:
+        for peer in shard.get("peers", ()):
+            if peer["role"] == "gateway" and peer["name"] not in known and is_heard(peer):
+                found.setdefault(peer["name"], []).append(shard["name"])
+    return [f"{name}: not in the file, but pings {', '.join(by)}" for name, by in found.items()]
+
+
+# The embedded tracker
+
+
+def look_embedded(config: Config, timeout: float) -> Document:
+    """How the embedded tracker is, by its admin address. Raises ConfigError if it has none."""
+    admin = health.admin_of(config, config.gateways[0])
+    name = str(config.gateways[0].name)
+    document: Document = {"ok": False, "problems": [], "embedded": True, "admin": str(admin)}
+    if wrong := health.fault(config.gateways[0], admin, timeout):
+        document["problems"].append(wrong)
+    try:
+        figures = figures_of(health.get(admin, "/metrics", timeout).decode())
+    except (SilentError, ValueError) as error:
+        if not wrong:
+            document["problems"].append(f"{name}: no metrics at {admin}: {error}")
+        return {**document, "state": "silent"}
+    state = "unwell" if wrong else "up"
+    return {**document, "ok": not wrong, "state": state, **figures}
+
+
+def figures_of(text: str) -> Document:
+    """The figures of `status` from a page of metrics. Raises ValueError."""
+    sums: dict[str, float] = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            role = f" {sample.labels['role']}" if "role" in sample.labels else ""
+            sums[sample.name + role] = sums.get(sample.name + role, 0) + sample.value
+    names = {
+        "torrents": "shoal_torrents",
+        "seeders": "shoal_peers seeder",
+        "leechers": "shoal_peers leecher",
+        "announces": "shoal_announces_total",
+        "refusals": "shoal_refusals_total",
+        "connections": "shoal_http_open",
+        "resident": "process_resident_memory_bytes",
+    }
+    memory = {"taken": sums.get("shoal_store_bytes", 0), "ceiling": sums.get("shoal_store_ceiling_bytes", 0)}
+    uptime = max(0, round(time.time() - sums.get("process_start_time_seconds", time.time())))
+    return {
+        "uptime_s": uptime,
+        **{name: int(sums.get(metric, 0)) for name, metric in names.items()},
+        "memory": {name: int(value) for name, value in memory.items()},
+    }
