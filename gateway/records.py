@@ -119,16 +119,23 @@ class Records:
 
     def waiting(self, link: size) -> int:
         """How many records a link's frame has."""
+        if not 0 <= link < self.links:
+            raise ValueError("no such link")
         return self.filled[link]
 
     def has_room(self, link: size) -> bool:
         """Whether a link's frame may stay open for another scrape."""
+        if not 0 <= link < self.links:
+            raise ValueError("no such link")
         return self.filled[link] <= self.depth
 
     def drop(self, link: size) -> int:
         """Begin a new frame for a link; returns how many records the old one had."""
         i: size
-        count: u32 = self.filled[link]
+        count: u32
+        if not 0 <= link < self.links:
+            raise ValueError("no such link")
+        count = self.filled[link]
         self.filled[link] = 0
         self.fullest = 0
         for i in range(self.links):

@@ -1,41 +1,60 @@
 import pytest
 
-from gateway.router import Router
+from gateway.router import Nobody, Router
+
+
+class Records:
+    """Frames of 4 bytes for links, with so many records each."""
+
+    def __init__(self, *waiting):
+        self.many = list(waiting)
+        self.links = len(waiting)
+        self.frame_size = 4
+        self.view = memoryview(bytes(range(4 * self.links)))
+        self.empty = memoryview(bytearray(b"replies of nobody"))
+        self.closed = []
+        self.drawn = []
+
+    def waiting(self, link):
+        return self.many[link]
+
+    def close(self, link, number, boot, tick):
+        self.closed.append((number, boot, tick))
+        many, self.many[link] = self.many[link], 0
+        return many
+
+    def answer_empty(self, link, entropy):
+        self.drawn.append(entropy)
+        self.many[link] = 0
+        return 7
 
 
 class Codec:
-    """Frames of given lengths, and who takes replies."""
-
-    def __init__(self, *lengths):
-        self.lengths = list(lengths)
-        self.links = len(lengths)
-        self.frame_size = 4
-        self.view = memoryview(bytes(range(4 * self.links)))
-        self.closed = []
+    def __init__(self):
         self.encoded = []
         self.others = 0
 
-    def close(self, link, number, boot, tick):
-        self.closed.append((link, number))
-        return self.lengths[link]
-
     def encode(self, frame, address=None):
-        self.encoded.append((frame, address))
+        self.encoded.append((bytes(frame), address))
 
 
 class Link:
-    def __init__(self):
+    """Takes a frame at once, or leaves it where it is."""
+
+    def __init__(self, router, has_room=True):
+        self.router = router
+        self.has_room = has_room
         self.sent = []
 
-    def send(self, frame):
-        self.sent.append(bytes(frame))
+    def hand_over(self, index):
+        if self.has_room:
+            self.sent.append(bytes(self.router.close(index, 50 + index, 60 + index)))
 
 
 @pytest.fixture
 def router():
-    codec = Codec(3, 0, 4)
-    router = Router(codec, codec, Codec())
-    router.links = [Link() for _ in range(3)]
+    router = Router(Records(3, 0, 4), Codec(), Codec())
+    router.links = [Link(router) for _ in range(3)]
     return router
 
 
@@ -44,11 +63,26 @@ def test_each_link_gets_its_records(router):
     assert [link.sent for link in router.links] == [[b"\0\1\2"], [], [b"\x08\x09\x0a\x0b"]]
 
 
-def test_frames_are_numbered_without_gaps(router):
+def test_a_link_is_given_nothing_twice(router):
     for _ in range(2):
         router.dispatch()
-    assert [number for link, number in router.records.closed if router.records.lengths[link]] == [1, 2, 3, 4]
-    assert router.number == 4
+    assert [len(link.sent) for link in router.links] == [1, 0, 1]
+
+
+def test_a_link_without_room_may_leave_its_records_and_take_them_later(router):
+    router.links[0].has_room = False
+    router.dispatch()
+    assert router.links[0].sent == []
+    router.links[0].has_room = True
+    router.dispatch()
+    assert router.links[0].sent == [b"\0\1\2"]
+
+
+def test_frames_are_numbered_without_gaps_and_name_their_receiver(router):
+    router.dispatch()
+    router.records.many[1] = 1
+    router.dispatch()
+    assert router.records.closed == [(1, 50, 60), (2, 52, 62), (3, 51, 61)]
 
 
 def test_replies_go_to_udp(router):
@@ -62,3 +96,17 @@ def test_a_frame_with_replies_of_others_goes_to_http_too(router):
     router.take_replies(memoryview(b"frame"), 123)
     assert router.udp.encoded == [(b"frame", 123)]
     assert router.http.encoded == [(b"frame", None)]
+
+
+def test_nobody_answers_here_and_counts(router, monkeypatch):
+    monkeypatch.setattr("gateway.router.address_of", lambda memory: 99 if memory is router.records.empty else 0)
+    nobody = Nobody(router)
+    router.links[2] = nobody
+    router.dispatch()
+    assert router.udp.encoded == [(b"replies", 99)]
+    assert nobody.answered == 4
+    router.records.many[2] = 5
+    router.dispatch()
+    assert nobody.answered == 9
+    assert len(set(router.records.drawn)) == 2
+    assert all(0 <= drawn < 1 << 64 for drawn in router.records.drawn)
