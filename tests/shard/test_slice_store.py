@@ -30,6 +30,7 @@ from packing import (
 from reference_store import KEEP_COMPLETED, ReferenceStore, Swarm
 
 from common import counters, frames
+from common.control import pack_states
 
 Kernel = Callable[[str], ModuleType]
 
@@ -258,6 +259,57 @@ def test_an_output_that_could_not_hold_the_largest_replies_is_refused(both: Both
     with pytest.raises(ValueError):
         both.store.answer(frame, bytearray(frames.HEADER + frames.REPLY + 18 * frames.MAX_WANT - 1), both.now, 0)
     assert both.store.answer(b"\1\0\1\0" + bytes(28), bytearray(frames.HEADER), both.now, 0) == frames.HEADER
+
+
+def in_slice(slice_id: int, **words: object) -> Request:
+    """A request whose hash is in a slice of the four."""
+    return Request(bytes([slice_id]) + bytes(7) + HASH[8:]).but(**words)
+
+
+def test_a_fresh_store_is_full_of_all_slices(both: Both) -> None:
+    for slice_id in range(4):
+        assert not both.announce(in_slice(slice_id)).is_part
+
+
+@pytest.mark.parametrize(
+    "states",
+    [
+        [frames.STATE_FULL, frames.STATE_NONE, frames.STATE_PART, frames.STATE_LEAVING],
+        [frames.STATE_NONE, frames.STATE_FULL, frames.STATE_FULL, frames.STATE_NONE],
+    ],
+)
+def test_who_asks_for_a_slice_that_is_not_full_is_told_to_come_back_soon(both: Both, states: list[int]) -> None:
+    both.store.set_states(pack_states([frames.STATE_FULL] * 4))
+    both.store.set_states(pack_states(states))
+    for slice_id, state in enumerate(states):
+        replies = [unpack_reply(reply) for reply in both.answer([in_slice(slice_id)] * 300)]
+        intervals = {reply.interval for reply in replies}
+        assert {reply.is_part for reply in replies} == {state != frames.STATE_FULL}
+        if state == frames.STATE_FULL:
+            assert min(intervals) >= INTERVAL * 0.9
+        else:
+            assert 120 <= min(intervals) < 140 and 280 < max(intervals) <= 300
+
+
+def test_a_peer_of_a_slice_that_is_not_full_is_stored_and_listed(both: Both) -> None:
+    both.store.set_states(bytes(1))
+    for slice_id in range(4):
+        both.answer([in_slice(slice_id)])
+        (packed,) = both.answer([in_slice(slice_id, address="192.0.2.2")])
+        assert unpack_reply(packed).own == (("192.0.2.1", 6881),)
+
+
+def test_a_store_whose_slices_are_not_a_multiple_of_four_has_states(kernel: Kernel) -> None:
+    both = Both(kernel, slices=2)
+    both.store.set_states(pack_states([frames.STATE_NONE, frames.STATE_FULL]))
+    assert [unpack_reply(both.answer([in_slice(at)])[0]).is_part for at in (0, 1)] == [True, False]
+
+
+@pytest.mark.parametrize("length", [0, 2, 4])
+def test_states_of_another_length_are_refused_and_change_nothing(both: Both, length: int) -> None:
+    with pytest.raises(ValueError, match="2 bits for each slice"):
+        both.store.set_states(bytes(length))
+    assert not both.announce(in_slice(0)).is_part
 
 
 def test_a_store_refuses_sizes_out_of_range(kernel: Kernel) -> None:
