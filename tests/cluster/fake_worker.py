@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import select
 import signal
 import socket
 import sys
@@ -45,10 +46,10 @@ if manner == "once":  # fails until a file is there
         say("cured")
     else:
         sys.exit(7)
+parent_pipe = int(given["--parent-pipe"])
 if manner in ("read", "once") and doors:
-    doors[0].setblocking(True)
-    while True:
+    while parent_pipe not in select.select([doors[0], parent_pipe], [], [])[0]:
         datagram, sender = doors[0].recvfrom(100)
         doors[0].sendto(datagram + b" " + name.encode(), sender)
-os.read(int(given["--parent-pipe"]), 1)
+os.read(parent_pipe, 1)
 say("orphaned")

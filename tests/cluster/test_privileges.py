@@ -16,8 +16,11 @@ from pathlib import Path
 import pytest
 
 ROOT = os.geteuid() == 0
-NOBODY = pwd.getpwnam("nobody")
-REFUSED = "user: expected a start by root, who can become nobody, or by nobody, found user"
+ME = pwd.getpwuid(os.geteuid()).pw_name
+OTHER = pwd.getpwnam("nobody" if ME != "nobody" else "daemon")
+THEM = OTHER.pw_name
+AS_OTHER = {"user": OTHER.pw_uid, "group": OTHER.pw_gid, "extra_groups": []}
+REFUSED = f"user: expected a start by root, who can become {THEM}, or by {THEM}, found user {ME}"
 CODE = """
 import sys
 from pathlib import Path
@@ -109,21 +112,21 @@ def answering(address):
 
 def test_gateways_of_a_low_port_run_as_the_user(place):
     if not ROOT:
-        assert REFUSED in refusal(write(place, user="nobody"))
+        assert REFUSED in refusal(write(place, user=THEM))
         return
     port = low_port()
-    with up(write(place, user="nobody", port=port)) as process:
+    with up(write(place, user=THEM, port=port)) as process:
         try:
-            groups = {str(group) for group in os.getgrouplist("nobody", NOBODY.pw_gid)}
+            groups = {str(group) for group in os.getgrouplist(THEM, OTHER.pw_gid)}
             users = words_of(process, "user", 4)
             assert sorted(name for *_, name in users) == ["g1", "g2", "s1", "s2"]
             for uid, gid, *mine, _ in users:
-                assert (int(uid), int(gid), set(mine)) == (NOBODY.pw_uid, NOBODY.pw_gid, groups)
+                assert (int(uid), int(gid), set(mine)) == (OTHER.pw_uid, OTHER.pw_gid, groups)
             words_of(process, "ready", 1)
             assert answering(("127.80.0.1", port)) == {"g1", "g2"}
             for path, mode in ((place / "data", 0o700), (place / "data/run", 0o700)):
                 assert stat.S_IMODE(path.stat().st_mode) == mode
-                assert path.stat().st_uid == NOBODY.pw_uid
+                assert path.stat().st_uid == OTHER.pw_uid
             process.send_signal(signal.SIGTERM)
             assert process.wait(20) == 0
         finally:
@@ -132,14 +135,14 @@ def test_gateways_of_a_low_port_run_as_the_user(place):
 
 def test_a_worker_that_comes_back_runs_as_the_user_too(place):
     if not ROOT:
-        assert REFUSED in refusal(write(place, user="nobody"))
+        assert REFUSED in refusal(write(place, user=THEM))
         return
-    with up(write(place, user="nobody", port=low_port())) as process:
+    with up(write(place, user=THEM, port=low_port())) as process:
         try:
             pid, name = words_of(process, "ready", 1)[0]
             os.kill(int(pid), signal.SIGKILL)
             for uid, *_, again in iter(lambda: words_of(process, "user", 1)[0], None):
-                assert int(uid) == NOBODY.pw_uid
+                assert int(uid) == OTHER.pw_uid
                 if again == name:
                     break
         finally:
@@ -148,10 +151,10 @@ def test_a_worker_that_comes_back_runs_as_the_user_too(place):
 
 def test_the_second_start_finds_what_the_first_made(place):
     if not ROOT:
-        assert REFUSED in refusal(write(place, user="nobody"))
+        assert REFUSED in refusal(write(place, user=THEM))
         return
     for _ in range(2):
-        with up(write(place, user="nobody")) as process:
+        with up(write(place, user=THEM)) as process:
             words_of(process, "ready", 4)
             process.send_signal(signal.SIGTERM)
             assert process.wait(20) == 0
@@ -159,16 +162,14 @@ def test_the_second_start_finds_what_the_first_made(place):
 
 def test_who_is_not_root_cannot_become_another(place):
     place.chmod(0o777)
-    options = {"user": NOBODY.pw_uid, "group": NOBODY.pw_gid, "extra_groups": []} if ROOT else {}
+    me, options = (THEM, AS_OTHER) if ROOT else (ME, {})
     line = refusal(write(place, user="root"), **options)
-    me = "nobody" if ROOT else pwd.getpwuid(os.geteuid()).pw_name
     assert line.endswith(f"user: expected a start by root, who can become root, or by root, found user {me}")
 
 
 def test_who_is_that_user_already_needs_no_root(place):
     place.chmod(0o777)
-    options = {"user": NOBODY.pw_uid, "group": NOBODY.pw_gid, "extra_groups": []} if ROOT else {}
-    me = "nobody" if ROOT else pwd.getpwuid(os.geteuid()).pw_name
+    me, options = (THEM, AS_OTHER) if ROOT else (ME, {})
     with up(write(place, user=me), **options) as process:
         uids = {int(uid) for uid, *_ in words_of(process, "user", 4)}
         assert uids == {pwd.getpwnam(me).pw_uid}
@@ -183,37 +184,37 @@ def test_a_user_that_does_not_exist_is_refused(place):
 
 def test_a_key_that_the_user_cannot_read_is_named(place):
     if not ROOT:
-        assert REFUSED in refusal(write(place, user="nobody"))
+        assert REFUSED in refusal(write(place, user=THEM))
         return
     file = write(place)
     with up(file) as process:  # as root: the keys are root's
         words_of(process, "ready", 1)
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0
-    file = write(place, user="nobody")
+    file = write(place, user=THEM)
     data = place / "data"
-    remedy = f"chown -R nobody {data}"
-    assert f"{data}: nobody, whom workers run as, may not enter it: {remedy}" in refusal(file)
+    remedy = f"chown -R {THEM} {data}"
+    assert f"{data}: {THEM}, whom workers run as, may not enter it: {remedy}" in refusal(file)
     data.chmod(0o755)
     assert f"{data}/run: cannot be made with mode 0700: Operation not permitted" in refusal(file)
     shutil.rmtree(data / "run")
-    assert refusal(file).endswith(f"workers run as nobody: {remedy}")
-    os.chown(data, NOBODY.pw_uid, NOBODY.pw_gid)
+    assert refusal(file).endswith(f"workers run as {THEM}: {remedy}")
+    os.chown(data, OTHER.pw_uid, OTHER.pw_gid)
     line = refusal(file)
-    assert f"{data}/cluster.key: cannot be read: Permission denied; workers run as nobody: {remedy}" in line
+    assert f"{data}/cluster.key: cannot be read: Permission denied; workers run as {THEM}: {remedy}" in line
 
 
 def test_a_directory_that_the_user_cannot_reach_is_named(place):
     if not ROOT:
-        assert REFUSED in refusal(write(place, user="nobody"))
+        assert REFUSED in refusal(write(place, user=THEM))
         return
     place.chmod(0o700)
-    line = refusal(write(place, user="nobody"))
-    assert line.endswith(f"{place}: nobody, whom workers run as, may not enter it: chmod o+x {place}")
+    line = refusal(write(place, user=THEM))
+    assert line.endswith(f"{place}: {THEM}, whom workers run as, may not enter it: chmod o+x {place}")
 
 
 def test_root_is_warned_unless_it_is_named(place):
-    for user, warned in ((None, ROOT), (pwd.getpwuid(os.geteuid()).pw_name, False)):
+    for user, warned in ((None, ROOT), (ME, False)):
         with up(write(place, user=user)) as process:
             heard = []
             for line in process.stdout:
