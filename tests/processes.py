@@ -241,3 +241,29 @@ def free_ports(count):
             except (OSError, OverflowError):
                 continue
         return list(range(first, first + count))
+
+
+# The operator's commands
+
+
+def shoal(*arguments, **options):
+    """A command that has ended."""
+    command = [*COMMAND, "cluster", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, **options)
+
+
+def shoal_json(*arguments):
+    """Exit status of a command, and the JSON document that it prints."""
+    ended = shoal(*arguments, "--json")
+    assert ended.stderr == ""
+    return ended.returncode, json.loads(ended.stdout)
+
+
+def shoal_refuses(*arguments, **options):
+    """The one line of an operator's mistake."""
+    ended = shoal(*arguments, **options)
+    assert ended.returncode == 2, ended
+    assert ended.stdout == ""
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("shoal: ")
+    return line

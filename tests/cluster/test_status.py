@@ -1,0 +1,269 @@
+"""`shoal status`: a cluster that is well, and all that can be wrong with it. Real processes, real links."""
+
+import re
+import shutil
+import socket
+
+import pytest
+from processes import Cluster, shoal, shoal_json, shoal_refuses, until
+from trackers import Client, Process, free_port
+
+from cluster import status
+from common import config, keys
+
+TRANSPORTS = {"ipc": 1, "tcp": 2, "curve": 2}  # and how many nodes
+
+
+@pytest.fixture(scope="module", params=TRANSPORTS)
+def cluster(request, tmp_path_factory):
+    """Two gateways and two shards that nobody harms."""
+    nodes = TRANSPORTS[request.param]
+    directory = tmp_path_factory.mktemp(request.param)
+    with Cluster(directory, shards=2, transport=request.param, nodes=nodes) as running:
+        with Client(running.gateway_address("gateway1")) as client:
+            client.announce(b"s" * 20, left=0, port=7001)
+            client.announce(b"s" * 20, left=9, port=7002)
+        until(lambda: status_of(running)["ok"])
+        yield running
+
+
+@pytest.fixture
+def small(tmp_path):
+    """A gateway and two shards, linked by CURVE, for a test to harm; the shards are on different nodes."""
+    with Cluster(tmp_path, gateways=1, shards=2, transport="curve", nodes=2) as running:
+        yield running
+
+
+def status_of(cluster, node="vps1"):
+    return shoal_json("status", "--config", cluster.file_of(node))[1]
+
+
+def problems_of(cluster, node="vps1"):
+    return status_of(cluster, node)["problems"]
+
+
+# A cluster that is well
+
+
+def test_all_are_heard_and_well(cluster):
+    code, found = shoal_json("status", "--config", cluster.file)
+    assert (code, found["problems"]) == (0, [])
+    assert [one["name"] for one in found["gateways"]] == cluster.gateways
+    assert [one["name"] for one in found["shards"]] == cluster.shards
+    assert {one["state"] for one in found["gateways"] + found["shards"]} == {"up"}
+    assert [node["name"] for node in found["nodes"]] == cluster.nodes
+
+
+def test_what_shards_hold_is_added_up(cluster):
+    found = status_of(cluster)
+    assert sum(shard["slices"]["full"] for shard in found["shards"]) == found["config"]["slices"] == 1024
+    assert {name: found["totals"][name] for name in ("torrents", "seeders", "leechers")} == {
+        "torrents": 1,
+        "seeders": 1,
+        "leechers": 1,
+    }
+
+
+def test_gateways_are_known_by_what_they_told_shards(cluster):
+    gateway = status_of(cluster)["gateways"][0]
+    assert gateway["heard_by"] == cluster.shards
+    assert gateway["node"] == "vps1"
+    assert [link["shard"] for link in gateway["links"]] == cluster.shards
+    assert not any(link["silent"] or link["refused"] for link in gateway["links"])
+
+
+def test_everybody_has_the_configuration_of_the_file(cluster):
+    found = status_of(cluster)
+    for one in found["gateways"] + found["shards"]:
+        assert (one["config_version"], one["table"]) == (found["config"]["version"], found["config"]["table"])
+
+
+def test_any_node_may_ask(cluster):
+    for node in cluster.nodes:
+        ended = shoal("status", "--config", cluster.file_of(node), "--node", node)
+        assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_a_person_reads_it_in_80_columns(cluster):
+    ended = shoal("status", "--config", cluster.file, cwd=cluster.directory)
+    head, *lines = ended.stdout.splitlines()
+    assert head.endswith("1024 slices")
+    assert max(map(len, lines)) <= 80
+    assert "1 torrent, 1 seeder, 1 leecher" in lines[0]
+    for name in cluster.names:
+        assert any(line.split()[1:3] == [name, "up"] for line in lines), name
+    assert lines[-1] == "all is well"
+
+
+# What can be wrong
+
+
+def test_a_killed_shard_is_silent(small):
+    small.kill("shard2")
+    ended = shoal("status", "--config", small.file)
+    assert ended.returncode == 1
+    assert re.search(r"shard2 +silent", ended.stdout)
+    assert "\nshard2: silent: no connection to tcp://127.0.0.1:" in ended.stdout
+    assert "vps2: nothing of this node is heard" in ended.stdout
+    assert "does not hear shard2" not in ended.stdout  # once is enough
+
+
+def test_a_shard_that_stands_still_is_silent(small):
+    small.pause("shard1")
+    assert any(line.startswith("shard1: silent: no ") for line in problems_of(small))
+    small.resume("shard1")
+    until(lambda: status_of(small)["ok"])
+    assert status_of(small)["shards"][0]["stalls"] >= 1
+
+
+def test_a_killed_gateway_is_silent(small):
+    until(lambda: status_of(small)["ok"])
+    small.kill("gateway1")
+    found = until(lambda: [line for line in problems_of(small) if "gateway1" in line])
+    (line,) = found
+    assert re.fullmatch(r"gateway1: silent: heard last \d+ s ago", line)
+    small.start("gateway1")
+    until(lambda: status_of(small)["ok"])
+
+
+def test_a_gateway_nobody_has_heard_of_is_silent(tmp_path):
+    with Cluster(tmp_path, gateways=2, shards=1, absent=["gateway2"]) as cluster:
+        code, found = shoal_json("status", "--config", cluster.file)
+        assert code == 1
+        assert found["gateways"][1]["state"] == "silent"
+        assert "gateway2: silent: no shard has heard of it in the last minute" in found["problems"]
+
+
+def test_without_shards_gateways_are_not_known(tmp_path):
+    with Cluster(tmp_path, gateways=1, shards=2, absent=["gateway1", "shard1", "shard2"]) as cluster:
+        ended = shoal("status", "--config", cluster.file, "--timeout", "0.3")
+        assert ended.returncode == 1
+        assert "\ngateway1: not known, as no shard is heard\n" in ended.stdout
+        assert re.search(r"\nshard1: silent: no connection to ipc:///\S+/shard1\n", ended.stdout)
+
+
+def test_configurations_that_differ_are_json(small):
+    until(lambda: status_of(small)["ok"])
+    shards = small.document["shards"]
+    small.rewrite(shards=[shards[0] | {"weight": 2}, shards[1]])
+    lines = problems_of(small)
+    for name in small.names:
+        assert f"{name}: other shards or weights in its configuration of the same version 1" in lines
+    small.rewrite(version=2)
+    small.kill("shard1")
+    small.start("shard1")
+    lines = problems_of(small)
+    assert "shard2: has version 1 of the configuration; the file here is version 2" in lines
+    assert not any(line.startswith("shard1: has version") for line in lines)
+
+
+def test_a_gateway_that_the_file_does_not_name_is_json(small):
+    gateway = small.document["gateways"][0] | {"name": "renamed"}
+    small.rewrite(gateways=[gateway])
+    assert until(lambda: [line for line in problems_of(small) if line.startswith("gateway1: ")]) == [
+        "gateway1: not in the file, but pings shard1, shard2"
+    ]
+
+
+def test_another_cluster_key_is_json(small):
+    small.kill("shard2")
+    (small.keys_of("vps2") / keys.CLUSTER).unlink()
+    keys.make(small.keys_of("vps2"))
+    small.start("shard2")
+    lines = until(lambda: [line for line in problems_of(small) if line.startswith("gateway1 refuses")])
+    assert lines == ["gateway1 refuses what shard2 says: another cluster's key"]
+    shown = shoal("status", "--config", small.file).stdout
+    assert re.search(r"\nshard2: frames dropped: other_cluster [1-9]", shown)
+
+
+def test_strangers_and_their_number_are_json(small):
+    host, port = status_of(small)["shards"][0]["link"].removeprefix("tcp://").split(":")
+    with socket.create_connection((host, int(port))) as stranger:
+        stranger.sendall(b"GET / HTTP/1.1\r\n\r\n" * 100)
+    until(lambda: any(status_of(small)["shards"][0]["refused"].values()))
+    assert "\nshard1: strangers refused: " in shoal("status", "--config", small.file).stdout
+
+
+def test_a_shard_that_stops_says_so(small):
+    until(lambda: status_of(small)["ok"])
+    # It tells others for a second that it stops. A command takes about as long to start: so here without one.
+    wanted = config.load(small.file)
+    small.processes["shard2"].terminate()
+    found = until(lambda: [line for line in status.look(wanted, None, 2.0)["problems"] if line.startswith("shard2: ")])
+    assert found == ["shard2: stopping"]
+    assert small.processes["shard2"].wait(20) == 0
+
+
+# Keys
+
+
+def test_a_node_whose_key_is_not_known_is_refuses(small):
+    own = small.directory / "own"
+    shutil.copytree(small.keys_of("vps1"), own)
+    (own / "vps1.key").unlink()
+    public = keys.make_node_key(own, "vps1").public
+    nodes = [{"name": "vps1", "key": public}, small.document["nodes"][1]]
+    small.rewrite(keys=str(own), nodes=nodes)
+    lines = problems_of(small)
+    assert any(re.fullmatch(r"shard2: silent: tcp://\S+ refuses this node's key", line) for line in lines)
+    assert any(re.fullmatch(r"shard1: silent: tcp://\S+ has another key than .*", line) for line in lines)
+
+
+def test_the_key_of_a_node_is_needed(small):
+    (small.keys_of("vps1") / "vps1.key").unlink()
+    line = shoal_refuses("status", "--config", small.file)
+    assert line.endswith("no secret of a node can be seen here, expected one of vps1.key, vps2.key")
+    assert "vps2.key: there is no such file" in shoal_refuses("status", "--config", small.file, "--node", "vps2")
+    assert "--node: expected one of vps1, vps2, found 'vps3'" in shoal_refuses(
+        "status", "--config", small.file, "--node", "vps3"
+    )
+
+
+# The embedded tracker
+
+
+def test_the_embedded_tracker_is_asked_at_its_admin_address(tmp_path):
+    with Process(tmp_path) as tracker:
+        with Client(tracker.addresses[0]) as client:
+            client.announce(b"s" * 20, left=0)
+        code, found = shoal_json("status", "--config", tracker.file)
+        assert (code, found["ok"], found["state"]) == (0, True, "up")
+        assert (found["torrents"], found["seeders"], found["leechers"], found["announces"]) == (1, 1, 0, 1)
+        shown = shoal("status", "--config", tracker.file).stdout
+        assert re.search(r"\ntorrents +1 *\n", shown)
+        assert shown.endswith("\nall is well\n")
+
+
+def test_an_embedded_tracker_that_is_silent_is_json(tmp_path):
+    file = tmp_path / "cluster.yaml"
+    admin = f"127.0.0.1:{free_port()}"
+    file.write_text(f"data: {tmp_path}\nadmin: {admin}\n")
+    ended = shoal("status", "--config", file)
+    assert ended.returncode == 1
+    assert f"\ngateway1: no health at {admin}: Connection refused\n" in ended.stdout
+
+
+def test_mistakes_are_one_line(tmp_path):
+    file = tmp_path / "cluster.yaml"
+    assert "expected a readable file, found no such file" in shoal_refuses("status", "--config", file)
+    file.write_text(f"data: {tmp_path}\nadmin: null\n")
+    assert "admin: expected an address with port for every process, found null" in shoal_refuses(
+        "status", "--config", file
+    )
+
+
+# What others say is not believed blindly
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"{", b"\xff"])
+def test_a_status_that_makes_no_sense_is_refuses(body):
+    question = status.Question()
+    with pytest.raises(status.FrameError):
+        question.hear(memoryview(question.begin() + body))
+    assert not question.done
+
+
+def test_a_frame_of_another_kind_is_refuses():
+    question = status.Question()
+    with pytest.raises(status.FrameError):
+        question.hear(memoryview(bytearray(question.begin()[:2]) + b"\3" + bytes(29)))
