@@ -20,7 +20,7 @@ LABEL org.opencontainers.image.title="Shoal" \
       org.opencontainers.image.licenses="MIT"
 COPY --from=build /opt/shoal /opt/shoal
 # /data belongs to root, as /tmp does, so that the tracker may run as any user: what it makes there is its own.
-RUN useradd --system --uid 10001 --user-group --no-create-home --home-dir /data --shell /usr/sbin/nologin shoal \
+RUN useradd --uid 10001 --user-group --no-create-home --home-dir /data --shell /usr/sbin/nologin shoal \
     && install --directory --mode 1777 /data \
     && install --directory --mode 755 /etc/shoal
 # STATE_DIRECTORY: the default of `data`
