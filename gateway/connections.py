@@ -2,9 +2,12 @@
 
 Not a kernel: it makes system calls. But it is compiled as they are, as one connection wants four of them and a
 call by way of Python costs as much as a small one itself. What is known of a connection lies in columns by its
-place. States: FREE; READING a request; WAITING for a shard; WRITING, the client does not take its answer;
-DRAINING, answered and shut, until the client's own end. A place may be without a socket: its answers go
-to whoever opened it.
+place. States: FREE; READING a request; WAITING for a shard; ANSWERED, but the answer is not sent yet; WRITING, the
+client does not take its answer; DRAINING, answered and shut, until the client's own end. A place may be without a
+socket: its answers go to whoever opened it.
+
+A client may end its side while it waits: nothing more is read then, and the connection is closed once all that it
+asked is answered. A life is the time that a connection has a place: an answer of an earlier one is not sent.
 
 A row is what was read from a connection at once; an answer is what is to be sent to one.
 """
@@ -14,6 +17,8 @@ import errno as errors
 import socket
 
 import cython
+
+from gateway import http_places
 
 if cython.compiled:
     from cython.cimports.gateway.sources import Sources
@@ -27,25 +32,23 @@ u64 = cython.typedef(cython.ulonglong)
 size = cython.typedef(cython.Py_ssize_t)
 View = cython.typedef(cython.const[cython.uchar][::1])
 
-FREE, READING, WAITING, WRITING, DRAINING = range(5)
-IS_FREE = cython.declare(u32, FREE)
-IS_READING = cython.declare(u32, READING)
-IS_WAITING = cython.declare(u32, WAITING)
-IS_WRITING = cython.declare(u32, WRITING)
-IS_DRAINING = cython.declare(u32, DRAINING)
-CLOSE, DRAIN = 1, 2  # of an answer: what becomes of the connection after it
-TO_CLOSE = cython.declare(u32, CLOSE)
-TO_DRAIN = cython.declare(u32, DRAIN)
-
-HEAD = 8192  # bytes of a request's head at most
-LONGEST = cython.declare(size, HEAD + 512)  # bytes that are read at once
-ROWS = cython.declare(size, 512)
-INPUT = cython.declare(size, 512 << 10)
+IS_FREE = cython.declare(u32, http_places.FREE)
+IS_READING = cython.declare(u32, http_places.READING)
+IS_WAITING = cython.declare(u32, http_places.WAITING)
+IS_ANSWERED = cython.declare(u32, http_places.ANSWERED)
+IS_WRITING = cython.declare(u32, http_places.WRITING)
+IS_DRAINING = cython.declare(u32, http_places.DRAINING)
+TO_CLOSE = cython.declare(u32, http_places.CLOSE)
+TO_DRAIN = cython.declare(u32, http_places.DRAIN)
+LONGEST = cython.declare(size, http_places.ROW)
+ROWS = cython.declare(size, http_places.ROWS)
+INPUT = cython.declare(size, http_places.INPUT)
+ANSWERS = cython.declare(size, http_places.ANSWERS)
+OUTPUT = cython.declare(size, http_places.OUTPUT)
+HEAD_SECONDS = cython.declare(u32, http_places.HEAD_TIME)
+WRITE_SECONDS = cython.declare(u32, http_places.WRITE_TIME)
+DRAIN_SECONDS = cython.declare(u32, http_places.DRAIN_TIME)
 MAPPED = cython.declare(u64, 0xFFFF_0000)
-HEAD_TIME = 10  # seconds in which a head must come
-HEAD_SECONDS = cython.declare(u32, HEAD_TIME)
-DRAIN_SECONDS = cython.declare(u32, 2)
-WRITE_SECONDS = cython.declare(u32, 10)
 
 MSG_DONTWAIT = cython.declare(cython.int, socket.MSG_DONTWAIT)
 MSG_NOSIGNAL = cython.declare(cython.int, socket.MSG_NOSIGNAL)
@@ -73,27 +76,31 @@ class Connections:
         self.high = memoryview(bytearray(8 * most)).cast("Q")
         self.low = memoryview(bytearray(8 * most)).cast("Q")
         self.number = memoryview(bytearray(8 * most)).cast("Q")
+        self.life = memoryview(bytearray(8 * most)).cast("Q")
+        self.lives = 0
         self.due = memoryview(bytearray(4 * most)).cast("I")
         self.state = memoryview(bytearray(most))
         self.held = memoryview(bytearray(most))
         self.watched = memoryview(bytearray(most))
+        self.ended = memoryview(bytearray(most))
         self.free = memoryview(bytearray(4 * most)).cast("I")
         for i in range(most):
             self.free[i] = most - 1 - i
         self.free_places = most
         self.place_of = memoryview(bytearray(4 * 1024)).cast("i")
-        self.input = allocate(512 << 10)
-        self.row_place = memoryview(bytearray(4 * 512)).cast("I")
-        self.row_at = memoryview(bytearray(4 * 512)).cast("I")
-        self.row_length = memoryview(bytearray(4 * 512)).cast("I")
+        self.input = allocate(INPUT)
+        self.row_place = memoryview(bytearray(4 * ROWS)).cast("I")
+        self.row_at = memoryview(bytearray(4 * ROWS)).cast("I")
+        self.row_length = memoryview(bytearray(4 * ROWS)).cast("I")
         self.rows = 0
         self.taken = 0
         self.knocks = 0
-        self.output = allocate(32 << 20)
-        self.answer_place = memoryview(bytearray(4 * 4096)).cast("I")
-        self.answer_at = memoryview(bytearray(4 * 4096)).cast("I")
-        self.answer_length = memoryview(bytearray(4 * 4096)).cast("I")
-        self.answer_after = memoryview(bytearray(4096))
+        self.output = allocate(OUTPUT)
+        self.answer_place = memoryview(bytearray(4 * ANSWERS)).cast("I")
+        self.answer_at = memoryview(bytearray(4 * ANSWERS)).cast("I")
+        self.answer_length = memoryview(bytearray(4 * ANSWERS)).cast("I")
+        self.answer_after = memoryview(bytearray(ANSWERS))
+        self.answer_life = memoryview(bytearray(8 * ANSWERS)).cast("Q")
         self.answers = 0
         self.written = 0
         self.name = memoryview(bytearray(32))
@@ -172,7 +179,7 @@ class Connections:
 
     def put_row(self, place: int, data: View) -> None:
         """Let bytes that were kept be a row, as if they had been read now. Raises ValueError without room."""
-        if not self.room() or len(data) > HEAD + 512 or not 0 <= place < self.most:
+        if not self.room() or len(data) > LONGEST or not 0 <= place < self.most:
             raise ValueError("no room for a row, or no such place")
         at: size = self.taken
         i: size
@@ -187,26 +194,43 @@ class Connections:
         at: size = self.row_at[index]
         return self.row_place[index], bytes(self.input[at : at + self.row_length[index]])
 
+    def put_answer(self, place: int, data: View, after: int) -> None:
+        """Let what is left of an answer be one that is to be sent. Raises ValueError without room."""
+        at: size = self.written
+        i: size
+        if self.answers >= ANSWERS or at + len(data) > OUTPUT or not 0 <= place < self.most:
+            raise ValueError("no room for an answer, or no such place")
+        for i in range(len(data)):
+            self.output[at + i] = data[i]
+        self.queue(place, at, len(data), after, at + len(data))
+
     def send(self, now: u32) -> list[tuple[int, int]]:
         """Send the answers; (place, n) of those that the server must deal with.
 
-        n: the answer's number for one that was not taken whole, or has no socket; -1 if the connection is not
-        watched yet, -2 if kept bytes are to be looked at now.
+        n: the answer's number for one that was not taken whole, or has no socket; -1 if the connection is to be
+        watched, for it is not yet or was for writing; -2 if kept bytes are to be looked at now, or it has ended.
         """
         rest: list = []
         i: size
         place: size
+        wrote: cython.bint
         for i in range(self.answers):
             place = self.answer_place[i]
-            if self.fds[place] < 0 or not self._send(i):
+            if self.life[place] != self.answer_life[i]:
+                continue  # closed meanwhile, and maybe another's
+            if self.fds[place] < 0:
+                self.state[place] = IS_READING
                 rest.append((place, i))
                 continue
-            if self.state[place] == FREE:
+            wrote = self.state[place] == IS_WRITING
+            if not self._send(i, now):
+                rest.append((place, i))
                 continue
-            self.due[place] = now + (DRAIN_SECONDS if self.state[place] == DRAINING else self.idle)
-            if self.watched[place] == 0:
+            if self.state[place] == IS_FREE:
+                continue
+            if self.watched[place] == 0 or wrote:
                 rest.append((place, -1))
-            if self.held[place] != 0:
+            if self.held[place] != 0 or self.ended[place] != 0:
                 rest.append((place, -2))
         return rest
 
@@ -222,48 +246,28 @@ class Connections:
         at: size = self.answer_at[index]
         return bytes(self.output[at : at + self.answer_length[index]]), self.answer_after[index]
 
-    def send_rest(self, place: int, data: View) -> int:
-        """Send bytes that were kept; how many were taken, -1 if the connection is broken."""
-        sent: size
-        if not 0 <= place < self.most:
-            raise ValueError("no such place")
-        if cython.compiled:
-            sent = send(self.fds[place], cython.address(data[0]), len(data), MSG_DONTWAIT | MSG_NOSIGNAL)
-            if sent < 0:
-                return 0 if errno == EAGAIN else -1
-        else:
-            try:
-                sent = self.sockets[self.fds[place]].send(data, MSG_DONTWAIT | MSG_NOSIGNAL)
-            except BlockingIOError:
-                return 0
-            except OSError:
-                return -1
-        return sent
-
-    def give_up(self, place: int) -> None:
-        """Close a connection that broke while it was answered."""
-        self.lost += 1
-        self.close(place)
-
-    def follow(self, place: int, after: int, now: u32) -> None:
-        """What becomes of a connection once its answer was sent."""
-        self._after(place, after)
-        if self.state[place] != FREE:
-            self.due[place] = now + (DRAIN_SECONDS if self.state[place] == DRAINING else self.idle)
-
     def wait_to_write(self, place: int, now: u32) -> None:
-        """The client does not take its answer."""
-        self.state[place] = WRITING
-        self.due[place] = now + WRITE_SECONDS
+        """The client does not take its answer; it has some seconds for all of it."""
+        if self.state[place] != IS_WRITING:
+            self.state[place] = IS_WRITING
+            self.due[place] = now + WRITE_SECONDS
+
+    def end(self, place: int) -> None:
+        """Read nothing more from a connection: it is closed once all that it asked is answered."""
+        self.ended[place] = 1
+
+    def has_ended(self, place: int) -> bool:
+        """Whether nothing more is read from a connection."""
+        return self.ended[place] != 0
 
     def hold(self, place: int, held: bool, due: u32 = 0) -> None:
-        """Whether bytes of the next request are kept for a place, and until when the rest must come."""
+        """Whether bytes of a place's next request are kept; due: until when the rest must come, if it is its turn."""
         self.held[place] = held
-        if due:
+        if due and self.state[place] == IS_READING:
             self.due[place] = due
 
     def watch(self, place: int) -> int:
-        """The connection is watched from now on; returns its file descriptor."""
+        """Note that the connection is watched; returns its file descriptor."""
         self.watched[place] = 1
         return self.fds[place]
 
@@ -276,25 +280,15 @@ class Connections:
         if self.free_places == 0:
             self.over_all += 1
             return -1
-        self.free_places -= 1
-        place: size = self.free[self.free_places]
-        self.fds[place] = -1
-        self.high[place] = high
-        self.low[place] = low
-        self.held[place] = 0
-        self.state[place] = READING
-        return place
+        return self._open(-1, high, low)
 
     def close_inner(self, place: int) -> None:
         """Give a place without a socket back."""
-        self.state[place] = FREE
-        self.number[place] = 0
-        self.free[self.free_places] = place
-        self.free_places += 1
+        self._free(place)
 
     def close(self, place: int) -> None:
         """Close a connection."""
-        if self.state[place] != FREE and self.fds[place] >= 0:
+        if self.state[place] != IS_FREE and self.fds[place] >= 0:
             self._close(place)
 
     def detach(self, place: int) -> int:
@@ -312,19 +306,28 @@ class Connections:
 
     def everywhere(self) -> list[int]:
         """All places with an open connection."""
-        return [place for place in range(self.most) if self.state[place] != FREE and self.fds[place] >= 0]
+        return [place for place in range(self.most) if self.state[place] != IS_FREE and self.fds[place] >= 0]
 
     def overdue(self, now: u32) -> list[int]:
         """Places whose time is up."""
         return [
             place
             for place in range(self.most)
-            if self.state[place] != FREE and self.due[place] < now and self.fds[place] >= 0
+            if self.state[place] != IS_FREE and self.due[place] < now and self.fds[place] >= 0
         ]
 
     def address(self, place: int) -> tuple[int, int]:
         """The client's address, two words."""
         return self.high[place], self.low[place]
+
+    def under_way(self) -> int:
+        """Connections whose requests are not answered yet, or that have not taken their answers."""
+        many: size = 0
+        place: size
+        for place in range(self.most):
+            if IS_WAITING <= self.state[place] <= IS_WRITING:
+                many += 1
+        return many
 
     def open_places(self) -> int:
         """Connections at present."""
@@ -365,19 +368,27 @@ class Connections:
             self.sources.count_connection(high, low, -1)
             self.over_source += 1
             return -1
+        place = self._open(fd, high, low)
+        self.due[place] = now + HEAD_SECONDS
+        if fd >= len(self.place_of):
+            self._widen(fd)
+        self.place_of[fd] = place + 1
+        return place
+
+    def _open(self, fd: cython.int, high: u64, low: u64) -> size:
+        """Take a free place, of which there must be one."""
         self.free_places -= 1
-        place = self.free[self.free_places]
+        place: size = self.free[self.free_places]
+        self.lives += 1
+        self.life[place] = self.lives
         self.fds[place] = fd
         self.high[place] = high
         self.low[place] = low
         self.number[place] = 0
         self.held[place] = 0
         self.watched[place] = 0
+        self.ended[place] = 0
         self.state[place] = IS_READING
-        self.due[place] = now + HEAD_SECONDS
-        if fd >= len(self.place_of):
-            self._widen(fd)
-        self.place_of[fd] = place + 1
         return place
 
     def _widen(self, fd: cython.int) -> cython.void:
@@ -432,6 +443,13 @@ class Connections:
         """Read from a connection: a row, or its end."""
         at: size = self.taken
         got: size
+        if self.ended[place] != 0:
+            if self.state[place] == IS_WRITING:
+                self._add_row(place, at, 0)
+            else:
+                self.lost += 1
+                self._close(place)  # only what breaks is told of it
+            return
         if cython.compiled:
             got = recv(self.fds[place], cython.address(self.input[at]), LONGEST, MSG_DONTWAIT)
             if got < 0 and (errno == EAGAIN or errno == EINTR):
@@ -445,12 +463,19 @@ class Connections:
                 return
             except OSError:
                 got = -1
-        if got <= 0:
-            if self.state[place] == IS_WRITING or self.state[place] == IS_WAITING:
+        if got == 0 and self._is_under_way(place):
+            self.ended[place] = 1
+            self._add_row(place, at, 0)
+        elif got <= 0:
+            if self._is_under_way(place):
                 self.lost += 1
             self._close(place)
         elif self.state[place] != IS_DRAINING:
             self._add_row(place, at, got)
+
+    def _is_under_way(self, place: size) -> cython.bint:
+        """Whether something is still to be sent to a connection."""
+        return IS_WAITING <= self.state[place] <= IS_WRITING
 
     def _row_of_nothing(self, place: size) -> cython.void:
         """An empty row: a new connection that sent nothing yet is to be watched, or one can be written to again."""
@@ -464,7 +489,18 @@ class Connections:
         self.rows += 1
         self.taken = at + length
 
-    def _send(self, i: size) -> cython.bint:
+    def queue(self, place: size, at: size, length: size, after: u32, end: size) -> cython.void:
+        """Note an answer that lies in the output, which is taken up to `end`; there must be room for it."""
+        i: size = self.answers
+        self.answer_place[i] = cython.cast(u32, place)
+        self.answer_at[i] = cython.cast(u32, at)
+        self.answer_length[i] = cython.cast(u32, length)
+        self.answer_after[i] = after
+        self.answer_life[i] = self.life[place]
+        self.answers += 1
+        self.written = end + (-end & 7)
+
+    def _send(self, i: size, now: u32) -> cython.bint:
         """Send an answer; False if the client did not take it whole: then what is left of it is the answer."""
         place: size = self.answer_place[i]
         at: size = self.answer_at[i]
@@ -477,7 +513,12 @@ class Connections:
             if sent < 0:
                 sent = 0 if errno == EAGAIN or errno == EINTR else -1
         else:
-            sent = self.send_rest(place, self.output[at : at + length])
+            try:
+                sent = self.sockets[self.fds[place]].send(self.output[at : at + length], MSG_NOSIGNAL)
+            except (BlockingIOError, InterruptedError):
+                sent = 0
+            except OSError:
+                sent = -1
         if sent < 0:
             self.lost += 1
             self._close(place)
@@ -486,24 +527,25 @@ class Connections:
             self.answer_at[i] = cython.cast(u32, at + sent)
             self.answer_length[i] = cython.cast(u32, length - sent)
             return False
-        self._after(place, self.answer_after[i])
+        self._after(place, self.answer_after[i], now)
         return True
 
-    def _after(self, place: size, after: u32) -> cython.void:
+    def _after(self, place: size, after: u32, now: u32) -> cython.void:
         """Go on after an answer."""
-        if after & TO_DRAIN:
+        if after == 0:
+            self.state[place] = IS_READING
+            self.due[place] = now + self.idle
+        elif after & TO_DRAIN and self.ended[place] == 0:
             # To close now would take back the answer, as there may be bytes that nobody read.
             if cython.compiled:
                 shutdown(self.fds[place], SHUT_WR)
             else:
                 with contextlib.suppress(OSError):
                     self.sockets[self.fds[place]].shutdown(SHUT_WR)
-            self.held[place] = 0
             self.state[place] = IS_DRAINING
-        elif after & TO_CLOSE:
-            self._close(place)
+            self.due[place] = now + DRAIN_SECONDS
         else:
-            self.state[place] = IS_READING
+            self._close(place)
 
     def _close(self, place: size) -> cython.void:
         fd: cython.int = self.fds[place]
@@ -519,7 +561,11 @@ class Connections:
             self.gone.append(place)
         self.sources.count_connection(self.high[place], self.low[place], -1)
         self.place_of[self.fds[place]] = 0
+        self._free(place)
+
+    def _free(self, place: size) -> cython.void:
         self.state[place] = IS_FREE
         self.number[place] = 0
+        self.life[place] = 0
         self.free[self.free_places] = cython.cast(u32, place)
         self.free_places += 1

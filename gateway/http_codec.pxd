@@ -23,6 +23,7 @@ cdef class HttpCodec:
     cdef unsigned long long[::1] gather_words
     cdef unsigned int[::1] free
     cdef Py_ssize_t free_places
+    cdef unsigned char[::1] asked
     cdef unsigned int[::1] special_row
     cdef unsigned char[::1] special_kind
     cdef unsigned int[::1] special_from

@@ -11,7 +11,7 @@ seeders, completed, leechers, partial seeds.
 import cython
 
 from common import counters, frames
-from gateway import http_texts
+from gateway import http_places, http_texts
 
 if cython.compiled:
     from cython.cimports.gateway.connections import Connections
@@ -83,28 +83,31 @@ FLAGS = cython.declare(size, http_texts.FLAGS)
 LATE_SCRAPE = cython.declare(size, http_texts.LATE_SCRAPE)
 ALL64 = cython.declare(u64, 0xFFFF_FFFF_FFFF_FFFF)
 ALL32 = cython.declare(u64, 0xFFFF_FFFF)
-ASKS_CLOSE = cython.declare(u32, 1)
-ASKS_HEAD = cython.declare(u32, 2)
-ASKS_LIST = cython.declare(u32, 4)
-ASKS_DRAIN = cython.declare(u32, 8)  # there are bytes that nobody will read
+ASKS_CLOSE = cython.declare(u32, http_places.ASKS_CLOSE)
+ASKS_HEAD = cython.declare(u32, http_places.ASKS_HEAD)
+ASKS_LIST = cython.declare(u32, http_places.ASKS_LIST)
+ASKS_DRAIN = cython.declare(u32, http_places.ASKS_DRAIN)
 
 # What a row was, if not a request that is under way or answered.
 MORE, OTHER, REST = 1, 2, 3
 IS_MORE = cython.declare(u32, MORE)
 IS_OTHER = cython.declare(u32, OTHER)
 IS_REST = cython.declare(u32, REST)
-IS_READING = cython.declare(u32, 1)
-IS_WAITING = cython.declare(u32, 2)
-TO_CLOSE = cython.declare(u32, 1)
-TO_DRAIN = cython.declare(u32, 2)
-LONGEST_HEAD = cython.declare(size, 8192)
-MOST_ANSWER = cython.declare(size, 24_000)  # bytes of an answer: 200 peers as dictionaries, or 100 scrapes
+IS_READING = cython.declare(u32, http_places.READING)
+IS_WAITING = cython.declare(u32, http_places.WAITING)
+IS_ANSWERED = cython.declare(u32, http_places.ANSWERED)
+TO_CLOSE = cython.declare(u32, http_places.CLOSE)
+TO_DRAIN = cython.declare(u32, http_places.DRAIN)
+LONGEST_HEAD = cython.declare(size, http_places.HEAD)
+ROWS = cython.declare(size, http_places.ROWS)
+ENOUGH = cython.declare(size, http_places.ENOUGH)
+MOST_ANSWER = cython.declare(size, http_places.ANSWER)
 HEAD_ROOM = cython.declare(size, 160)
-PLACES = cython.declare(size, 256)
-PLACE = cython.declare(size, 4096)
+PLACES = cython.declare(size, http_places.GATHERS)
+PLACE = cython.declare(size, http_places.GATHER)
 HASHES = cython.declare(size, 80)
 NUMBERS = cython.declare(size, 2080)
-WAIT_SECONDS = cython.declare(u32, 3)
+WAIT_SECONDS = cython.declare(u32, http_places.REPLY_TIME)
 
 
 @cython.cfunc
@@ -140,15 +143,16 @@ class HttpCodec:
         self.request = HttpRequest(connections.input, sources)
         self.answer = HttpAnswer(connections.output)
         self.output = connections.output
-        self.gathers = allocate(256 * 4096)
+        self.gathers = allocate(PLACES * PLACE)
         self.gather_words = memoryview(self.gathers).cast("Q")
-        self.free = memoryview(bytearray(4 * 256)).cast("I")
-        for i in range(256):
-            self.free[i] = 255 - i
-        self.free_places = 256
-        self.special_row = memoryview(bytearray(4 * 512)).cast("I")
-        self.special_kind = memoryview(bytearray(512))
-        self.special_from = memoryview(bytearray(4 * 512)).cast("I")
+        self.free = memoryview(bytearray(4 * PLACES)).cast("I")
+        for i in range(PLACES):
+            self.free[i] = PLACES - 1 - i
+        self.free_places = PLACES
+        self.asked = memoryview(bytearray(connections.most))
+        self.special_row = memoryview(bytearray(4 * ROWS)).cast("I")
+        self.special_kind = memoryview(bytearray(ROWS))
+        self.special_from = memoryview(bytearray(4 * ROWS)).cast("I")
         self.specials = 0
         self.counts = memoryview(bytearray(8 * counters.HTTP)).cast("Q")
         self.numbers = 0
@@ -175,7 +179,7 @@ class HttpCodec:
             raise ValueError("no such row")
         self.specials = 0
         for row in range(start, self.connections.rows):
-            if self.records.is_full() or self.connections.answers >= 2048:
+            if self.records.is_full() or self.connections.answers >= ENOUGH:
                 return row
             self._decode_unsafe(row, now, seconds)
         return self.connections.rows
@@ -212,12 +216,15 @@ class HttpCodec:
         return many
 
     def expire(self, seconds: u32, entropy: u64) -> int:
-        """Answer requests whose replies are late: announces with nobody and a short interval; returns how many."""
+        """Answer requests whose replies are late: announces with nobody and a short interval; returns how many.
+
+        There may be more: call again, once these are sent, until it returns 0.
+        """
         place: size
         many: size = 0
         self.random = entropy | 1
         for place in range(self.connections.most):
-            if self.connections.answers >= 2048:
+            if self.connections.answers >= ENOUGH:
                 break
             if self.connections.state[place] == IS_WAITING and self.connections.due[place] < seconds:
                 self._give_up(place)
@@ -306,6 +313,7 @@ class HttpCodec:
             return
         self.connections.number[self.place] = self.numbers
         self.connections.state[self.place] = IS_WAITING
+        self.asked[self.place] = self.options
         self.connections.due[self.place] = seconds + WAIT_SECONDS
 
     def _announce(self) -> size:
@@ -533,7 +541,9 @@ class HttpCodec:
         i: size
         short: u64
         self.place = place
-        self.options = ASKS_CLOSE
+        self.options = self.asked[place]
+        if not self.options & ASKS_CLOSE:
+            self.options |= ASKS_CLOSE | ASKS_DRAIN  # a next request may have come
         for i in range(PLACES):
             if self.gather_words[i * PLACE // 8 + 2] == self.connections.number[place]:
                 self._free_gather(i)
@@ -548,9 +558,13 @@ class HttpCodec:
         self.high = self.connections.high[place]
         self.low = self.connections.low[place]
         self.answer.counts(self.high, self.low, 0, 0, 0, short)
-        self.answer.text(PEERS)
-        self.answer.number(0)
-        self.answer.byte(58)
+        if self.options & ASKS_LIST:
+            self.answer.text(PEER_LIST)
+            self.answer.byte(101)
+        else:
+            self.answer.text(PEERS)
+            self.answer.number(0)
+            self.answer.byte(58)
         self.answer.byte(101)
         self.counts[HTTP_EMPTY_ANSWERS] += 1
         self._close_answer()
@@ -609,15 +623,9 @@ class HttpCodec:
         self._add_answer(at, (self.answer.start if self.options & ASKS_HEAD else end) - at)
 
     def _add_answer(self, at: size, length: size) -> cython.void:
-        i: size = self.connections.answers
         after: u32 = 0
         if self.options & ASKS_CLOSE:
             after = TO_DRAIN if self.options & ASKS_DRAIN else TO_CLOSE
-        self.connections.answer_place[i] = cython.cast(u32, self.place)
-        self.connections.answer_at[i] = cython.cast(u32, at)
-        self.connections.answer_length[i] = cython.cast(u32, length)
-        self.connections.answer_after[i] = after
-        self.connections.answers += 1
-        self.connections.written = self.answer.to + (-self.answer.to & 7)
+        self.connections.queue(self.place, at, length, after, self.answer.to)
         self.connections.number[self.place] = 0
-        self.connections.state[self.place] = IS_READING
+        self.connections.state[self.place] = IS_ANSWERED

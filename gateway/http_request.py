@@ -6,7 +6,7 @@ Functions that read strangers' bytes end in _unsafe: they cannot fail, they note
 import cython
 
 from common import frames
-from gateway import http_texts
+from gateway import http_places, http_texts
 
 if cython.compiled:
     from cython.cimports.gateway.http_addresses import AddressReader, digit_of
@@ -56,10 +56,10 @@ CLOSE_WORD = cython.declare(u64, int.from_bytes(b"close", "little"))
 LOWER = cython.declare(u64, 0x2020_2020_2020_2020)
 ALL64 = cython.declare(u64, 0xFFFF_FFFF_FFFF_FFFF)
 HUGE = cython.declare(u64, 1 << 40)
-ASKS_CLOSE = cython.declare(u32, 1)
-ASKS_HEAD = cython.declare(u32, 2)
-ASKS_LIST = cython.declare(u32, 4)
-ASKS_DRAIN = cython.declare(u32, 8)  # there are bytes that nobody will read
+ASKS_CLOSE = cython.declare(u32, http_places.ASKS_CLOSE)
+ASKS_HEAD = cython.declare(u32, http_places.ASKS_HEAD)
+ASKS_LIST = cython.declare(u32, http_places.ASKS_LIST)
+ASKS_DRAIN = cython.declare(u32, http_places.ASKS_DRAIN)
 MOST_LINES = cython.declare(size, 64)
 MOST_PAIRS = cython.declare(size, 100)
 LONGEST_VALUE = cython.declare(size, 512)

@@ -1,8 +1,9 @@
 """HTTP's fast lane: announces and scrapes by the batch; whatever else comes is handed to the web application.
 
 A turn: what epoll names is accepted and read (connections.py), the rows become records (http_codec.py), the
-router's replies become answers, the answers are sent. Python sees a connection only when something is left over:
-half a head, bytes of a next request, an answer that the client does not take, another path.
+router's replies become answers, the answers are sent. Replies of a shard on another machine come later, in a turn
+of their own. Python sees a connection only when something is left over: half a head, bytes of a next request, an
+answer that the client does not take, a client that has ended its side, another path.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from time import monotonic, monotonic_ns
 from typing import TYPE_CHECKING
 
 from common.histogram import Histogram
-from gateway import connections as places
 from gateway import http_codec, http_texts
+from gateway import http_places as places
 
 if TYPE_CHECKING:
     import socket
@@ -66,15 +67,41 @@ class HttpServer:
         self.slow = 0
         self.flooded = 0
         self.no_room = 0
+        self.loop: AbstractEventLoop | None = None  # while it serves
 
     def start(self, loop: AbstractEventLoop) -> None:
         """Begin to accept."""
+        self.loop = loop
         for fd in self.listening:
             self.epoll.register(fd, select.EPOLLIN)
         loop.add_reader(self.epoll.fileno(), self.on_ready)
 
+    def pause(self) -> None:
+        """Accept and read nothing more, close connections that wait for nothing: from now on there are answers only.
+
+        What was sent to us before is read; what is queued in the listening sockets stays there for who has them next.
+        """
+        for fd in self.listening.keys() - self.paused:
+            self.epoll.unregister(fd)
+        self.listening.clear()
+        self.paused.clear()
+        self.on_ready()
+        for place in self.connections.everywhere():
+            state, _, _, watched = self.connections.look(place)
+            if state == places.READING:
+                self.drop(place)
+            elif state != places.DRAINING:
+                self.connections.end(place)
+                if watched:
+                    self.watch(place)
+
+    def under_way(self) -> int:
+        """How many requests are not answered yet, or their answers not taken."""
+        return self.connections.under_way()
+
     def stop(self, loop: AbstractEventLoop) -> None:
-        """Close all connections; what is queued in the listening sockets stays there for who has them next."""
+        """Close all connections."""
+        self.loop = None
         loop.remove_reader(self.epoll.fileno())
         for place in self.connections.everywhere():
             self.connections.close(place)
@@ -133,8 +160,11 @@ class HttpServer:
             tails: dict[int, bytes] = {}  # by place: what was kept behind the row that is tried again
             while self.again and self.connections.room():
                 place = self.again.pop()
-                if place in self.kept and self.connections.look(place)[0] == places.READING:
-                    tails[place] = self.resubmit(place)
+                if self.connections.look(place)[0] == places.READING:
+                    if place in self.kept:
+                        tails[place] = self.resubmit(place)
+                    elif place not in tails and self.connections.has_ended(place):
+                        self.drop(place)
             try:
                 others = self.serve_rows(seconds, tails)
             finally:
@@ -151,8 +181,8 @@ class HttpServer:
         """Let the first kept bytes be a row; returns the others."""
         kept = self.kept.pop(place)
         self.connections.hold(place, False)
-        self.connections.put_row(place, kept[: places.HEAD + 512])
-        return kept[places.HEAD + 512 :]
+        self.connections.put_row(place, kept[: places.ROW])
+        return kept[places.ROW :]
 
     def serve_rows(self, seconds: int, tails: dict[int, bytes]) -> list[tuple[int, bytes]]:
         """From rows to answers; returns the connections that ask for other paths, and what they sent."""
@@ -169,6 +199,8 @@ class HttpServer:
                     others.append((place, data + tails.pop(place, b"")))
                 elif kind == http_codec.REST:
                     self.keep(place, data[start:] + tails.pop(place, b""))
+                elif self.connections.has_ended(place) and data:
+                    self.drop(place)  # the rest of this request will not come
                 elif place in tails:
                     self.keep(place, data + tails.pop(place))
                 else:
@@ -181,18 +213,30 @@ class HttpServer:
         """Send the answers."""
         if not self.connections.answers:
             return
-        for place, answer in self.connections.send(seconds):
-            if answer == -1:
-                self.watch(place)
-            elif answer == -2:
-                self.go_on(place, seconds)
-            elif self.connections.look(place)[1] >= 0:
-                self.backlog[place] = self.connections.answer(answer)
-                self.connections.wait_to_write(place, seconds)
-                self.watch(place)
-            elif (future := self.inner.pop(place, None)) is not None and not future.done():
-                future.set_result(self.connections.answer(answer)[0])
-        self.connections.forget_answers()
+        try:
+            for place, answer in self.connections.send(seconds):
+                if answer == -1:
+                    self.watch(place)
+                elif answer == -2:
+                    self.go_on(place, seconds)
+                elif self.connections.look(place)[1] >= 0:
+                    self.backlog[place] = self.connections.answer(answer)
+                    self.connections.wait_to_write(place, seconds)
+                    self.watch(place)
+                elif (future := self.inner.pop(place, None)) is not None and not future.done():
+                    future.set_result(self.connections.answer(answer)[0])
+        finally:
+            self.connections.forget_answers()  # also what a failure left
+
+    def send_answers(self) -> None:
+        """Send answers to replies that came by themselves, and serve what those clients asked next.
+
+        To be called after each frame of replies: there is room for the answers of one.
+        """
+        if self.connections.answers:
+            seconds = self.seconds()
+            self.flush(seconds)
+            self.serve(seconds)
 
     # What is left over
 
@@ -200,12 +244,14 @@ class HttpServer:
         """More of a head, or of what comes behind a request; or nothing: the connection is to be watched."""
         state, _, held, watched = self.connections.look(place)
         if not data and state == places.WRITING:
-            self.write_more(place, seconds)
+            self.connections.put_answer(place, *self.backlog.pop(place))
         elif data:
             is_first = state == places.READING and not held
             self.keep(place, self.kept.pop(place, b"") + data, seconds + places.HEAD_TIME if is_first else 0)
             if state == places.READING and (b"\n" in data or len(self.kept.get(place, b"")) > places.HEAD):
                 self.again.append(place)
+        elif self.connections.has_ended(place):
+            self.watch(place)  # no longer for its end, which epoll would name again and again
         if not watched and self.connections.look(place)[0] != places.FREE:
             self.watch(place)
 
@@ -222,8 +268,10 @@ class HttpServer:
         self.connections.hold(place, True, due)
 
     def watch(self, place: int) -> None:
-        """Have epoll name a connection when it can be read, or if bytes are left, written to."""
-        wanted = READ | WRITE if place in self.backlog else READ
+        """Have epoll name a connection when it can be read, unless it has ended, or if bytes are left, written to."""
+        wanted = 0 if self.connections.has_ended(place) else READ
+        if place in self.backlog:
+            wanted |= WRITE
         known = self.connections.look(place)[3]
         fd = self.connections.watch(place)
         if known:
@@ -231,29 +279,11 @@ class HttpServer:
         else:
             self.epoll.register(fd, wanted)
 
-    def write_more(self, place: int, seconds: int) -> None:
-        """Send more of an answer that the client did not take whole."""
-        data, after = self.backlog[place]
-        sent = self.connections.send_rest(place, data)
-        if sent < 0:
-            self.connections.give_up(place)
-            self.drop(place)
-        elif sent < len(data):
-            self.backlog[place] = (data[sent:], after)
-        else:
-            del self.backlog[place]
-            self.connections.follow(place, after, seconds)
-            if self.connections.look(place)[0] == places.FREE:
-                self.kept.pop(place, None)
-                return
-            self.watch(place)
-            if place in self.kept:
-                self.go_on(place, seconds)
-
     def go_on(self, place: int, seconds: int) -> None:
         """An answer was sent: what is kept may be the next request, unless that was the last one."""
         if self.connections.look(place)[0] == places.READING:
-            self.connections.hold(place, True, seconds + places.HEAD_TIME)
+            if place in self.kept:
+                self.connections.hold(place, True, seconds + places.HEAD_TIME)
             self.again.append(place)
         else:
             self.kept.pop(place, None)
@@ -283,7 +313,7 @@ class HttpServer:
         self.inner[place] = future
         future.add_done_callback(lambda _: self.leave(place, future))
         try:
-            self.connections.put_row(place, head[: places.HEAD + 512])  # what is longer is refused anyway
+            self.connections.put_row(place, head[: places.ROW])  # what is longer is refused anyway
             self.serve(self.seconds())
         except BaseException:
             future.cancel()  # or its place would never be free again
@@ -297,14 +327,20 @@ class HttpServer:
 
     def tick(self) -> None:
         """Give up what is late, close what is idle; to be called every second."""
-        seconds = self.seconds()
-        self.codec.expire(seconds, secrets.randbits(64))
-        self.flush(seconds)
-        self.serve(seconds)
-        for place in self.connections.overdue(seconds):
+        self.give_up_late()
+        for place in self.connections.overdue(self.seconds()):
             state, _, held, _ = self.connections.look(place)
-            if state != places.WAITING:
+            if not places.WAITING <= state <= places.ANSWERED:
                 self.slow += held or state == places.WRITING
                 self.drop(place)
         while self.paused:
             self.epoll.register(self.paused.pop(), select.EPOLLIN)
+
+    def give_up_late(self) -> None:
+        """Give up late requests; if there are many, the rest in later turns of the loop, so that others are heard."""
+        seconds = self.seconds()
+        many = self.codec.expire(seconds, secrets.randbits(64))
+        self.flush(seconds)
+        self.serve(seconds)
+        if many and self.loop is not None:
+            self.loop.call_soon(self.give_up_late)

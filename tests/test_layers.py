@@ -13,10 +13,12 @@ MAY_IMPORT = {
     "cluster": {"cluster", "gateway", "shard", "common"},
 }
 OURS = set(MAY_IMPORT) | {"loadtests", "tests", "tools", "trackers"}
-NUMBERS = {"common.counters", "common.frames", "shard.layout", "gateway.http_texts"}  # plain numbers, no code
+# Plain numbers, no code.
+NUMBERS = {"common.counters", "common.frames", "shard.layout", "gateway.http_places", "gateway.http_texts"}
 C_LIBRARY = {"cython", "libc.string"}
 SYSTEM = {"contextlib", "errno", "libc.errno", "socket"}  # for the one that makes system calls
 KERNELS = {
+    "gateway.answerers": set(),
     "gateway.siphash": NUMBERS,
     "gateway.sources": NUMBERS,
     "gateway.records": NUMBERS | {"gateway.siphash"},

@@ -3,15 +3,15 @@
 import os
 import select
 import socket
+import struct
 from contextlib import ExitStack
 
 import pytest
 from http_bench import kernels_of, words
 
 from common.batch_io import allocate
-from gateway.connections import CLOSE, DRAIN, DRAINING, FREE, READING, WRITING
+from gateway.http_places import ANSWERS, CLOSE, DRAIN, DRAINING, FREE, READING, ROW, ROWS, WRITING
 
-ROOM = 512  # rows
 CROWD = b"too many"
 
 
@@ -20,6 +20,12 @@ def wait_for(fd):
     poll = select.poll()
     poll.register(fd, select.POLLIN)
     assert poll.poll(20_000)
+
+
+def reset(client):
+    """Close at once, without a goodbye."""
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.close()
 
 
 class Lobby:
@@ -124,7 +130,7 @@ def test_what_was_kept_for_a_place_is_told_of_once(lobby, keep):
     else:
         lobby.connections.wait_to_write(place, 100)
         assert lobby.connections.look(place)[0] == WRITING
-    client.close()
+    reset(client)
     lobby.read(place)
     assert lobby.connections.take_gone() == [place]
     assert lobby.connections.take_gone() == []
@@ -161,7 +167,7 @@ def test_the_exempt_have_no_limit_of_their_own(module):
 def test_rows_have_room_for_so_many_bytes(module):
     lobby = Lobby(module, most=80, per_source=80)
     for _ in range(70):
-        lobby.connect(b"a" * 8704)
+        lobby.connect(b"a" * ROW)
     rows = lobby.connections.accept(0, 70, 100)
     assert not lobby.connections.room()
     assert rows < 70
@@ -176,21 +182,21 @@ def test_rows_have_room_for_so_many_bytes(module):
 
 def test_rows_are_512_at_most(lobby):
     connections = lobby.connections
-    for _ in range(ROOM):
+    for _ in range(ROWS):
         connections.put_row(0, b"")
     with pytest.raises(ValueError, match="no room"):
         connections.put_row(0, b"")
-    for index in (-1, ROOM):
+    for index in (-1, ROWS):
         with pytest.raises(ValueError, match="no such row"):
             connections.row(index)
     connections.clear()
-    for place, data in ((-1, b""), (16, b""), (0, bytes(8705))):
+    for place, data in ((-1, b""), (16, b""), (0, bytes(ROW + 1))):
         with pytest.raises(ValueError, match="no such place"):
             connections.put_row(place, data)
     with pytest.raises(ValueError, match="no such answer"):
         connections.answer(0)
     with pytest.raises(ValueError, match="no such place"):
-        connections.send_rest(16, b"x")
+        connections.put_answer(16, b"x", 0)
 
 
 def test_a_reading_that_has_no_room_goes_on_later(lobby):
@@ -199,7 +205,7 @@ def test_a_reading_that_has_no_room_goes_on_later(lobby):
     lobby.clients[0].sendall(b"y")
     fd = lobby.connections.look(place)[1]
     wait_for(fd)
-    for _ in range(ROOM):
+    for _ in range(ROWS):
         lobby.connections.put_row(place, b"")
     assert lobby.connections.read([(fd, 1)], 0) == 0
     lobby.connections.clear()
@@ -207,11 +213,21 @@ def test_a_reading_that_has_no_room_goes_on_later(lobby):
     assert lobby.rows() == [(place, b"y")]
 
 
+def answer(lobby, place, data, after=0, now=100):
+    """Send an answer; what `send` has to say, and what is left of those that were not taken whole."""
+    lobby.connections.put_answer(place, data, after)
+    told = lobby.connections.send(now)
+    rest = [lobby.connections.answer(index) for _, index in told if index >= 0]
+    lobby.connections.forget_answers()
+    return told, rest
+
+
 def test_what_follows_an_answer(lobby):
     client = lobby.connect(b"x")
     ((place, _),) = lobby.accept()
-    lobby.connections.follow(place, DRAIN, 100)
+    assert answer(lobby, place, b"bye", DRAIN) == ([(place, -1)], [])  # it is not watched yet
     assert lobby.connections.look(place)[0] == DRAINING
+    assert client.recv(4) == b"bye"
     assert client.recv(1) == b""  # our side is shut
     client.sendall(b"more")
     assert lobby.read(place) == []  # it is not read any longer
@@ -222,28 +238,116 @@ def test_what_follows_an_answer(lobby):
     assert lobby.connections.look(place)[0] == FREE
     lobby.connect(b"x")
     ((place, _),) = lobby.accept()
-    lobby.connections.follow(place, 0, 100)
+    lobby.connections.watch(place)
+    assert answer(lobby, place, b"hello") == ([], [])
     assert lobby.connections.look(place)[0] == READING
     assert (lobby.connections.overdue(130), lobby.connections.overdue(131)) == ([], [place])
-    lobby.connections.follow(place, CLOSE, 100)
+    lobby.connections.hold(place, True)
+    assert answer(lobby, place, b"hello") == ([(place, -2)], [])
+    assert answer(lobby, place, b"hello", CLOSE) == ([], [])
     assert lobby.connections.look(place)[0] == FREE
 
 
 def test_the_rest_of_an_answer_is_sent_as_it_is_taken(lobby):
+    lobby.listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 14)
+    client = lobby.connect(b"x")
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 14)
+    ((place, _),) = lobby.accept()
+    lobby.connections.watch(place)
+    data = os.urandom(1 << 18)
+    got, now = b"", 100
+    told, rest = answer(lobby, place, data)
+    while rest:
+        assert told == [(place, 0)]
+        lobby.connections.wait_to_write(place, now)
+        assert lobby.connections.look(place)[0] == WRITING
+        assert lobby.connections.overdue(111) == [place]  # to take a little does not put it off
+        now += 1
+        while len(got) < len(data) - len(rest[0][0]):
+            got += client.recv(1 << 20)
+        told, rest = answer(lobby, place, *rest[0], now=now)
+    assert told == [(place, -1)]  # to be watched for requests again
+    assert lobby.connections.look(place)[0] == READING
+    while len(got) < len(data):
+        got += client.recv(1 << 20)
+    assert got == data
+    assert now > 101
+
+
+def test_who_breaks_while_he_is_answered_is_counted(lobby):
     client = lobby.connect(b"x")
     ((place, _),) = lobby.accept()
-    data = os.urandom(64 << 20)
-    sent = lobby.connections.send_rest(place, data)
-    assert 0 < sent < len(data)
-    while more := lobby.connections.send_rest(place, data[sent:]):
-        sent += more
-    got = b""
-    while len(got) < sent:
-        got += client.recv(1 << 20)
-    assert got == data[:sent]
-    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-    client.close()
-    assert lobby.connections.send_rest(place, b"x") == -1
+    reset(client)
+    wait_for(lobby.connections.look(place)[1])
+    assert answer(lobby, place, b"x") == ([], [])
+    assert lobby.connections.look(place)[0] == FREE
+    assert lobby.connections.counters()[3] == 1
+
+
+def test_there_is_room_for_so_many_answers(lobby):
+    lobby.connect(b"x")
+    ((place, _),) = lobby.accept()
+    for _ in range(ANSWERS):
+        lobby.connections.put_answer(place, b"x", 0)
+    with pytest.raises(ValueError, match="no room"):
+        lobby.connections.put_answer(place, b"x", 0)
+    lobby.connections.forget_answers()
+    lobby.connections.put_answer(place, b"x", 0)
+
+
+@pytest.mark.parametrize("by", ["close", "detach"])
+def test_an_answer_is_not_sent_to_who_has_the_place_next(lobby, by):
+    """Not even if the next one is answered in the same turn."""
+    lobby.connect(b"x")
+    ((place, _),) = lobby.accept()
+    lobby.connections.put_answer(place, b"to the first", 0)
+    fd = getattr(lobby.connections, by)(place)
+    assert lobby.connections.send(100) == []
+    client = lobby.connect(b"y")
+    assert lobby.accept() == [(place, b"y")]
+    assert lobby.connections.send(100) == []
+    lobby.connections.put_answer(place, b"to the second", CLOSE)
+    lobby.connections.send(100)
+    assert client.recv(100) == b"to the second"
+    assert client.recv(1) == b""
+    if fd is not None:
+        os.close(fd)
+
+
+def test_nor_is_one_sent_to_a_place_without_a_socket_that_another_has(lobby):
+    place = lobby.connections.open_inner(1, 2)
+    lobby.connections.put_answer(place, b"x", 0)
+    lobby.connections.close_inner(place)
+    assert lobby.connections.open_inner(1, 2) == place
+    assert lobby.connections.send(100) == []
+    lobby.connections.forget_answers()
+    assert answer(lobby, place, b"y") == ([(place, 0)], [(b"y", 0)])
+
+
+def test_who_has_ended_while_it_writes_is_told_the_rest(lobby):
+    """Its end is seen once; what comes of epoll then is that it can be written to, or that it broke."""
+    client = lobby.connect(b"x")
+    ((place, _),) = lobby.accept()
+    lobby.connections.watch(place)
+    lobby.connections.wait_to_write(place, 100)
+    assert lobby.connections.under_way() == 1
+    client.shutdown(socket.SHUT_WR)
+    for _ in range(2):
+        assert lobby.read(place) == [(place, b"")]
+        assert lobby.connections.has_ended(place)
+    assert answer(lobby, place, b"hello", DRAIN) == ([], [])
+    assert client.recv(100) == b"hello"
+    assert client.recv(1) == b""
+    assert lobby.connections.open_places() == lobby.connections.under_way() == 0
+    assert lobby.connections.counters()[3] == 0
+
+
+def test_the_next_request_has_no_deadline_before_its_turn(lobby):
+    lobby.connect(b"x")
+    ((place, _),) = lobby.accept()
+    lobby.connections.wait_to_write(place, 100)
+    lobby.connections.hold(place, True, 200)
+    assert lobby.connections.overdue(111) == [place]
 
 
 def test_a_connection_can_be_given_away(lobby):

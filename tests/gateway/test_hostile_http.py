@@ -15,7 +15,7 @@ from trackers import PATIENCE
 
 from common import counters
 from gateway import http_codec
-from gateway.connections import HEAD_TIME
+from gateway.http_places import HEAD_TIME
 
 MANY = 100_000 if http_codec.__file__.endswith(".so") else 2_000  # uncompiled it would take an hour
 ANSWERS = counters.HTTP_ANNOUNCE_ANSWERS, counters.HTTP_SCRAPE_ANSWERS

@@ -35,7 +35,7 @@ from packing import HEADER
 from common import counters, frames
 from common.batch_io import allocate
 from common.values import Network
-from gateway import http_codec
+from gateway import http_codec, http_places
 from gateway.service import pack_networks
 from gateway.siphash import siphash
 
@@ -324,10 +324,10 @@ def test_late_replies_are_given_up(bench):
     head, _, body = first[1].partition(b"\r\n\r\n")
     interval = decode(body)[b"interval"]
     assert 120 <= interval <= 300
-    assert (first[0], first[2]) == (places[0], 1)
-    assert body == announce_body(counts=(0, 0, 0), interval=interval, peers=b"")
+    assert (first[0], first[2]) == (places[0], http_places.DRAIN)
+    assert body == announce_body(counts=(0, 0, 0), interval=interval, peers=[])
     assert b"Connection: close" in head
-    assert second == (places[1], answer_of(failure_body("no answer in time", "5"), CLOSE), 1)
+    assert second == (places[1], answer_of(failure_body("no answer in time", "5"), CLOSE), http_places.DRAIN)
     assert bench.counted(counters.HTTP_EMPTY_ANSWERS, FAULTS["late_scrape"]) == [1, 1]
     assert bench.reply(announce_reply(records[0][:48]), scrape_reply(records[1][:48], 1, 2, 3)) == []
     assert bench.counted(counters.HTTP_LATE_REPLY) == 2

@@ -9,7 +9,7 @@ from http_client import HttpClient, announce_target, decode, request
 from http_tracker import Tracker, clean
 from trackers import free_port
 
-from gateway.connections import WAITING
+from gateway.http_places import WAITING
 from gateway.http_server import KEPT
 
 
