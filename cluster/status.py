@@ -57,15 +57,21 @@ def look(config: Config, node: str | None, timeout: float) -> Document:
     """How the cluster is. Raises ConfigError, KeyFileError."""
     talks = [Question() for _ in config.shards]
     whys = asking.talk_to_shards(config, asking.key_of(config, node), talks, timeout)
-    shards = []
-    for shard, talk, why in zip(config.shards, talks, whys, strict=True):
-        known: Document = {"name": str(shard.name), "node": config.node_of(shard), "link": config.link_of(shard)}
-        if talk.said is None:
-            shards.append({**known, "state": "silent", "why": why})
-        else:
-            state = "unwell" if not talk.said.get("ok", True) else "stopping" if talk.said.get("stopping") else "up"
-            shards.append({**talk.said, **known, "state": state, "asked_ms": talk.round_trip})
+    shards = [
+        shard_of(config, at, talk.said, why, talk.round_trip)
+        for at, (talk, why) in enumerate(zip(talks, whys, strict=True))
+    ]
     return describe(config, shards)
+
+
+def shard_of(config: Config, at: int, said: Document | None, why: str, round_trip: int) -> Document:
+    """A shard, by what it said of itself, or by why it said nothing."""
+    shard = config.shards[at]
+    known: Document = {"name": str(shard.name), "node": config.node_of(shard), "link": config.link_of(shard)}
+    if said is None:
+        return {**known, "state": "silent", "why": why}
+    state = "unwell" if not said.get("ok", True) else "stopping" if said.get("stopping") else "up"
+    return {**said, **known, "state": state, "asked_ms": round_trip}
 
 
 def describe(config: Config, shards: list[Document]) -> Document:
