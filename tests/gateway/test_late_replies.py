@@ -306,6 +306,20 @@ def test_who_has_half_closed_gets_all_however_its_bytes_are_cut(gateway, target)
     assert client.ended()
 
 
+def test_who_has_the_place_of_one_that_half_closed_is_kept(gateway):
+    first = gateway.kept_client(announce())
+    place = gateway.place()
+    half_close(first)
+    gateway.turn_until(lambda: gateway.connections.has_ended(place))
+    gateway.answer()
+    assert gateway.connections.open_places() == 0
+    client = gateway.kept_client(announce())
+    assert gateway.place() == place
+    gateway.answer()
+    assert is_answered(client)
+    assert gateway.place() == place
+
+
 @pytest.mark.parametrize("is_kept", [False, True])
 def test_who_closes_while_it_waits_leaves_nothing_behind(gateway, is_kept):
     client = (gateway.kept_client if is_kept else gateway.ask)(announce())
@@ -541,6 +555,7 @@ def test_a_pause_leaves_what_is_queued_and_answers_what_is_under_way(gateway):
     gateway.turn_until(lambda: gateway.kept_bytes())
     kept = gateway.kept_client(announce(), announce())
     new = gateway.ask(announce())
+    eager = gateway.kept_client(announce())
     slow, _, _ = lazy_client(gateway)
     late = gateway.kept_client(announce())
     gateway.answer(-1)
@@ -551,8 +566,9 @@ def test_a_pause_leaves_what_is_queued_and_answers_what_is_under_way(gateway):
     gateway.http.pause()
     assert idle.ended()
     assert begun.ended()
-    assert gateway.http.under_way() == 4
+    assert gateway.http.under_way() == 5
     queued = gateway.connect(announce())
+    eager.send(announce())
     assert not gateway.is_named()
     gateway.pass_time(1)
     assert not gateway.is_named()
