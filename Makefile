@@ -17,9 +17,9 @@ test: $(INSTALLED) $(TESTABLE) .venv/bin/check-jsonschema
 	@tools/need aria2 transmission-daemon nginx-light curl
 	@.venv/bin/pytest $(ARGS)
 
-bench: $(INSTALLED)
+bench: $(INSTALLED) .venv/.benchable
 	@tools/need opentracker wrk
-	@.venv/bin/python -P loadtests/bench.py $(ARGS)
+	@.venv/bin/python loadtests/bench.py $(ARGS)
 
 lint: $(INSTALLED) $(TESTABLE)
 	@.venv/bin/ruff check && .venv/bin/ruff format --check && .venv/bin/mypy
@@ -42,6 +42,10 @@ $(INSTALLED): $(SOURCES)
 
 $(TESTABLE): pyproject.toml | $(INSTALLED)
 	@tools/install test
+	@touch $@
+
+.venv/.benchable: pyproject.toml | $(INSTALLED)
+	@tools/install bench
 	@touch $@
 
 # It brings the schema of the compose specification, for tests/cluster/test_compose.py.

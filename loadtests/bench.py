@@ -1,8 +1,10 @@
-"""`make bench`: Shoal beside opentracker and the kernel's floor, and the shard alone, in ratios of one run.
+"""`make bench`: Shoal beside opentracker and the kernel's floor, clusters, the shard alone, in ratios of one run.
 
 The load and the judgement are the yardstick's (`measure.py`, `measure_http.py`): processor time per answer of the
 whole tracker on one core against calls of the system that do nothing else, latency at half load, every UDP answer
-checked. `mixed` is latency alone: HTTP's one-shot announces beside UDP's, both in an open loop.
+checked. `mixed` is latency alone: HTTP's one-shot announces beside UDP's, both in an open loop. `cluster`: gateway and
+shard as two processes, by each kind of link. `growth`: cluster_cost.py. `hot`: hot_bench.py. `ab`, which runs only
+if it is named: ab_bench.py.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import argparse
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -18,23 +21,30 @@ import sys
 import time
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import median
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
+
+import ab_bench
+import cluster_cost
+import clusters
+import hot_bench
+from clusters import ROOT, YARDSTICK, Shape
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-ROOT = Path(__file__).resolve().parents[1]
-YARDSTICK = Path(os.environ.get("YARDSTICK", ROOT.parent / "shared" / "yardstick"))
-SHOAL_PORT, FREE_PORT, OPENTRACKER_PORT = 6971, 6973, 6975
-PARTS = ("udp", "limits", "cold", "http", "mixed", "speed", "memory", "pauses", "rest")
+SHOAL_PORT, FREE_PORT, OPENTRACKER_PORT, CLUSTER_PORT = 6971, 6973, 6975, 7100
+PARTS = ("udp", "limits", "cold", "http", "mixed", "speed", "memory", "pauses", "rest", "cluster", "growth", "hot")
 COLD_TORRENTS = 200_000  # with 4,000 peers in the first: 3.6 million in all
 HTTP_TORRENTS = 500  # of the yardstick's announce.lua; their info-hashes are those of udpload's
-PROBED = "00" * 20  # the info-hash that measure_http.py asks for first
 ASKED = {"kept": 0.80, "close": 0.65}  # of the floor, over kept connections and over one an announce
 HTTP_RATE, UDP_RATE = 2_000, 20_000  # announces a second of `mixed`
 FILL = 800_000  # announces before that, as measure.py's
 WARMUP = 1  # second
+LINKS = ("tcp", "curve", "ipc")
+ROUNDS = {"ab": 25, "growth": 9, "hot": 15}  # others: 5
+SHORT = {"ab": 0.7, "growth": 1.0, "hot": 1.5}  # seconds of a load; others: 4
 
 CONFIG = """\
 data: {folder}/data
@@ -62,17 +72,12 @@ def shoal(folder: Path, port: int, more: str = "") -> str:
     return f"{name}:{port}:{Path(sys.executable).with_name('shoal')} up --config {file}"
 
 
-def opentracker(folder: Path, bins: Path, torrents: int) -> list[str]:
-    """The yardstick's word for opentracker, which Debian builds with an allow list; none if it is not there."""
-    if shutil.which("opentracker") is None:
-        print("opentracker is not installed: no row for it")
+def opentracker(folder: Path, torrents: int) -> list[str]:
+    """The yardstick's word for opentracker; none if it is not there."""
+    if not clusters.has_opentracker():
         return []
-    names = subprocess.run([bins / "udpload", "-T", str(torrents), "-L"], capture_output=True, check=True).stdout
-    (folder / "allowed").write_bytes(names + PROBED.encode() + b"\n")
-    for path in (folder, folder / "allowed"):
-        path.chmod(0o755)  # it gives up root before it reads
-    port = OPENTRACKER_PORT
-    return [f"opentracker:{port}:opentracker -i 127.0.0.1 -P {port} -p {port} -d {folder} -w allowed"]
+    command = clusters.opentracker_command(folder, OPENTRACKER_PORT, torrents)
+    return [f"opentracker:{OPENTRACKER_PORT}:{shlex.join(command)}"]
 
 
 def measure(subjects: list[str], rounds: int, *options: str) -> int:
@@ -81,27 +86,64 @@ def measure(subjects: list[str], rounds: int, *options: str) -> int:
     return subprocess.run(command, check=False).returncode
 
 
-def measure_http(subjects: list[str], rounds: int, seconds: int) -> int:
+def measure_http(subjects: list[str], rounds: int, seconds: float) -> int:
     """Run the yardstick for HTTP, and print what is asked of Shoal beside what it got; 1 if it could not be run."""
     if shutil.which("wrk") is None:
         print("wrk is not installed: HTTP is not measured")
         return 1
     command = [sys.executable, "-u", str(YARDSTICK / "measure_http.py"), *subjects]
-    command += ["--rounds", str(rounds), "--seconds", str(seconds)]
-    got: dict[str, str] = {}
+    failed, lines = watch([*command, "--rounds", str(rounds), "--seconds", str(round(seconds))])
+    rows = [row for line in lines if (row := re.match(r"shoal +(kept|close) +[\d.]+ +([\d.]+) ", line))]
+    got = {row[1]: row[2] for row in rows}
+    print()
+    for mode, asked in ASKED.items():
+        print(f"shoal {mode}: {got.get(mode, 'nothing')} of the floor, asked for: {asked:.2f}")
+    return failed
+
+
+def watch(command: list[str]) -> tuple[int, list[str]]:
+    """Run a command whose output is shown as it comes; whether it failed, and its lines."""
+    lines = []
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as run:
         assert run.stdout is not None
         for line in run.stdout:
             print(line, end="", flush=True)
-            if row := re.match(r"shoal +(kept|close) +[\d.]+ +([\d.]+) ", line):
-                got[row[1]] = row[2]
-    print()
-    for mode, asked in ASKED.items():
-        print(f"shoal {mode}: {got.get(mode, 'nothing')} of the floor, asked for: {asked:.2f}")
-    return 1 if run.returncode else 0
+            lines.append(line)
+    return int(run.returncode != 0), lines
 
 
-def print_mixed(folder: Path, rounds: int, seconds: int) -> int:
+def measure_cluster(folder: Path, rounds: int) -> int:
+    """Run the yardstick for gateway and shard as two processes, print what is asked of them; 1 if a row is invalid."""
+    subjects = [shoal(folder, SHOAL_PORT), *opentracker(folder, 2000)]
+    for number, kind in enumerate(LINKS):
+        port = CLUSTER_PORT + 100 * number
+        file = clusters.write_config(folder / kind, port, Shape(kind), admin=None)
+        subjects.append(f"shoal-{kind}:{port}:{shlex.join(clusters.shoal_command(file))}")
+    failed, lines = watch([sys.executable, str(YARDSTICK / "measure.py"), *subjects, "--rounds", str(rounds)])
+    costs: dict[str, list[float]] = {}  # of the rounds
+    for line in lines:
+        if row := re.match(r"round \d+ ([\w-]+) +([\d.]+) us/answer", line):
+            costs.setdefault(row[1], []).append(float(row[2]))
+    if "opentracker" in costs:
+        print_asked(costs)
+    return failed
+
+
+def print_asked(costs: dict[str, list[float]]) -> None:
+    """What is asked of tcp links beside what they got: medians of the rounds' ratios and differences."""
+    tcp = costs["shoal-tcp"]
+    floor, speedup = (
+        median(other / own for other, own in zip(costs[name], tcp, strict=True))
+        for name in ("floor-batched", "opentracker")
+    )
+    more = median(curve - own for curve, own in zip(costs["shoal-curve"], tcp, strict=True))
+    print(
+        f"\nshoal-tcp: {floor:.2f} of the floor, asked for: 0.70; {speedup:.2f} x opentracker, asked for: 1.50; "
+        f"CURVE {more:+.2f} us an answer, asked for: at most 0.80"
+    )
+
+
+def print_mixed(folder: Path, rounds: int, seconds: float) -> int:
     """One-shot HTTP announces beside UDP's, latency from when each was due; how many rounds had wrong answers."""
     failed = 0
     udp = ["taskset", "-c", "1", str(folder / "udpload"), "-p", str(SHOAL_PORT)]
@@ -112,7 +154,7 @@ def print_mixed(folder: Path, rounds: int, seconds: int) -> int:
         print(f"{'':8}{'':8} {'sent':>8} {'lost':>6} {'wrong':>6} {'p50 us':>8} {'p99 us':>8}")
         for number in range(rounds):
             loads = [
-                subprocess.Popen([*rate, "-d", str(seconds), "-u", str(WARMUP)], stdout=subprocess.PIPE)
+                subprocess.Popen([*rate, "-d", f"{seconds:g}", "-u", str(WARMUP)], stdout=subprocess.PIPE)
                 for rate in rates
             ]
             for name, load in zip(("UDP", "HTTP"), loads, strict=True):
@@ -159,52 +201,81 @@ def resident(pid: int) -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-def yardstick(parts: list[str], rounds: int, seconds: int, folder: Path) -> int:
+def yardstick(parts: list[str], rounds: int, seconds: float, folder: Path) -> int:
     """The parts that the yardstick measures; how many failed."""
     failed = 0
-    subprocess.run(["gcc", "-O2", "-o", folder / "udpload", YARDSTICK / "udpload.c", "-lm"], check=True)
     if "udp" in parts or "limits" in parts:
         subjects = [shoal(folder, SHOAL_PORT)]
         if "limits" in parts:
             subjects.append(shoal(folder, FREE_PORT, NO_EXEMPTION))
         print("\nUDP, one core, 2,000 torrents")
-        failed += measure(subjects + opentracker(folder, folder, 2000), rounds)
+        failed += measure(subjects + opentracker(folder, 2000), rounds)
     if "cold" in parts:
         print(f"\nUDP, one core, 3.6 million peers in {COLD_TORRENTS:,} torrents")
-        subjects = [shoal(folder, SHOAL_PORT), *opentracker(folder, folder, COLD_TORRENTS)]
+        subjects = [shoal(folder, SHOAL_PORT), *opentracker(folder, COLD_TORRENTS)]
         failed += measure(subjects, rounds, "--fill", "6000000", "--", "-T", str(COLD_TORRENTS))
     if "http" in parts:
         print(f"\nHTTP, one core, {HTTP_TORRENTS} torrents")
-        subjects = [shoal(folder, SHOAL_PORT), *opentracker(folder, folder, HTTP_TORRENTS)]
+        subjects = [shoal(folder, SHOAL_PORT), *opentracker(folder, HTTP_TORRENTS)]
         failed += measure_http(subjects, rounds, seconds)
     if "mixed" in parts:
         print(f"\n{HTTP_RATE:,} one-shot HTTP announces a second beside {UDP_RATE:,} UDP announces a second, open loop")
         failed += print_mixed(folder, rounds, seconds)
+    if "cluster" in parts:
+        print("\nUDP, one core, 2,000 torrents, gateway and shard in one process or linked by ipc, tcp, tcp with CURVE")
+        failed += measure_cluster(folder, rounds)
     return failed
+
+
+def interleaved(part: str, args: argparse.Namespace, folder: Path) -> int:
+    """A part whose trackers all stay up and take turns; how many failed."""
+    rounds = args.rounds or ROUNDS[part]
+    seconds = args.seconds or SHORT[part]
+    if part == "ab":
+        return ab_bench.compare(folder, args.variants.split(","), rounds, seconds, args.window)
+    if part == "growth":
+        return cluster_cost.grow(folder, rounds, seconds, args.picture)
+    return hot_bench.compare(folder, rounds, seconds)
+
+
+def alone(parts: list[str]) -> int:
+    """The parts that measure a shard without a tracker around it; 1 if they failed."""
+    command = [*clusters.TRACKER_CORE, sys.executable, str(ROOT / "loadtests" / "shard_bench.py"), *parts]
+    return int(subprocess.run(command, check=False).returncode != 0)
+
+
+def read_arguments() -> argparse.Namespace:
+    """What the command line says."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", nargs="*", choices=[*PARTS, "ab", []], help="all but ab if none is named")
+    parser.add_argument("--rounds", type=int, help=f"5; {ROUNDS}")
+    parser.add_argument("--seconds", type=float, help=f"of a load of http and mixed, 4; {SHORT}")
+    parser.add_argument("--variants", default="embedded,ipc,tcp,curve", help="of ab: see ab_bench.py")
+    parser.add_argument("--window", type=int, default=512, help="of ab: requests in flight")
+    parser.add_argument("--picture", type=Path, help="of growth: where to draw measured against predicted, a PNG")
+    args = parser.parse_args()
+    args.parts = args.part or list(PARTS)
+    return args
 
 
 def main() -> int:
     """0 if every row is valid and no step was too long."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", nargs="*", choices=[*PARTS, []], help="all of them if none is named")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=int, default=4, help="of each measurement of http and mixed")
-    args = parser.parse_args()
-    parts = args.part or list(PARTS)
+    args = read_arguments()
     failed = 0
     if not (YARDSTICK / "measure.py").exists():
         print(f"no yardstick in {YARDSTICK}: set YARDSTICK to the folder with measure.py", file=sys.stderr)
         return 2
     with TemporaryDirectory() as name:
         folder = Path(name)
-        failed += yardstick(parts, args.rounds, args.seconds, folder)
-        if "rest" in parts:
+        clusters.build(folder)
+        failed += yardstick(args.parts, args.rounds or 5, args.seconds or 4, folder)
+        for part in ("ab", "growth", "hot"):
+            if part in args.parts:
+                failed += interleaved(part, args, folder)
+        if "rest" in args.parts:
             print_rest(folder)
-    if alone := [part for part in parts if part in ("speed", "memory", "pauses")]:
-        command = ["taskset", "-c", "0", sys.executable, "-P", str(ROOT / "loadtests" / "shard_bench.py"), *alone]
-        failed += subprocess.run(
-            command, check=False, env=os.environ | {"PYTHONPATH": str(ROOT / "loadtests")}
-        ).returncode
+    if of_shard := [part for part in args.parts if part in ("speed", "memory", "pauses")]:
+        failed += alone(of_shard)
     return 1 if failed else 0
 
 

@@ -1,0 +1,95 @@
+"""`make bench ARGS="ab"`: which of several trackers costs less, to a few percent.
+
+Other guests of a shared machine disturb long measurements more than trackers differ. So all trackers stay up, short
+loads take turns, and each round yields one ratio, of the floor's cost (calls of the system that do nothing else) to the
+tracker's: their median and quartiles are printed. A variant is
+
+    embedded, ipc, tcp or curve, with GATEWAYSxSHARDS behind it if more than one of each: tcp2x3
+    the same of another checkout, with its kernels compiled: embedded@/path/to/checkout
+    opentracker
+"""
+
+from __future__ import annotations
+
+import re
+from contextlib import ExitStack
+from pathlib import Path
+from statistics import median, quantiles
+
+import clusters
+from clusters import Run, Shape, Tracker
+from rich.console import Console
+from rich.table import Table
+
+FIRST_PORT, PORTS = 7300, 100
+SECONDS = 0.7
+FILL = 800_000
+ANSWER = 320  # bytes: the floor's, for an answer with 50 peers
+TORRENTS = 2000
+console = Console(width=120)
+
+
+def start(stack: ExitStack, folder: Path, variant: str, port: int) -> Tracker:
+    """Start a variant. Raises ValueError if there is none such."""
+    if variant == "opentracker":
+        return stack.enter_context(
+            clusters.started(variant, port, clusters.opentracker_command(folder, port, TORRENTS))
+        )
+    kind, _, tree = variant.partition("@")
+    understood = re.fullmatch(r"(embedded|ipc|tcp|curve)(?:(\d+)x(\d+))?", kind)
+    if understood is None:
+        raise ValueError(f"no variant is named {variant}")
+    shape = Shape(understood[1], int(understood[2] or 1), int(understood[3] or 1))
+    file = clusters.write_config(folder / f"on{port}", port, shape)
+    command = clusters.shoal_command(file)
+    return stack.enter_context(clusters.started(variant, port, command, shape, Path(tree) if tree else None))
+
+
+def start_floor(stack: ExitStack, folder: Path) -> Tracker:
+    """Start the floor, with batched calls."""
+    command = [str(folder / "udpfloor"), *f"-p {FIRST_PORT} -m mmsg -z {ANSWER}".split()]
+    return stack.enter_context(clusters.started("floor", FIRST_PORT, command))
+
+
+def compare(folder: Path, variants: list[str], rounds: int, seconds: float, window: int) -> int:
+    """Print a table; how many of our variants gave a wrong answer."""
+    with ExitStack() as stack:
+        trackers = [start_floor(stack, folder)]
+        for number, variant in enumerate(variants, 1):
+            trackers.append(start(stack, folder, variant, FIRST_PORT + PORTS * number))
+        for tracker in trackers[1:]:
+            clusters.run(folder, tracker, ["-F", FILL])
+        runs: list[list[Run]] = [[] for _ in trackers]
+        for _ in range(rounds):
+            for tracker, own in zip(trackers, runs, strict=True):
+                own.append(clusters.run(folder, tracker, ["-d", seconds, "-W", window]))
+    return show(trackers, runs)
+
+
+def show(trackers: list[Tracker], runs: list[list[Run]]) -> int:
+    """Print what was found; how many trackers of ours gave a wrong answer."""
+    table = Table(title=f"{len(runs[0])} rounds; of the floor: medians and quartiles of the rounds' ratios")
+    for name in ("", "us an answer", "least", "of the floor", "quartiles", "answers a second", ""):
+        table.add_column(name, justify="left" if not name else "right")
+    failed = 0
+    for tracker, own in zip(trackers, runs, strict=True):
+        wrong = wrong_answers(tracker, own)
+        failed += wrong > 0
+        costs = [run.microseconds() for run in own]
+        ratios = [floor.microseconds() / cost for floor, cost in zip(runs[0], costs, strict=True)]
+        low, _, high = quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
+        rate = median(run.found[0]["rps"] for run in own)
+        table.add_row(
+            tracker.name, f"{median(costs):.2f}", f"{min(costs):.2f}", f"{median(ratios):.3f}", f"{low:.3f} {high:.3f}",
+            f"{rate:,.0f}", f"INVALID: {wrong} wrong answers" if wrong else "",
+        )  # fmt: skip
+    console.print(table)
+    return failed
+
+
+def wrong_answers(tracker: Tracker, runs: list[Run]) -> int:
+    """How many answers were wrong; the floor's all are, and opentracker lists askers to themselves."""
+    if tracker.name == "floor":
+        return 0
+    kinds = clusters.WRONG if tracker.shape else ("errors", "malformed", "strangers")
+    return clusters.wrong_answers((run.found[0] for run in runs), kinds)

@@ -1,0 +1,250 @@
+"""Trackers for benches, embedded or clusters: their configurations, processes and costs; and the yardstick's load.
+
+Trackers run on core 0 and the load on core 1, as `measure.py` has it. Several trackers stay up side by side, so that
+short loads can take turns and noise falls on all alike. Processor time is /proc's schedstat, in nanoseconds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.request import urlopen
+
+from common import keys
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+ROOT = Path(__file__).resolve().parents[1]
+YARDSTICK = Path(os.environ.get("YARDSTICK", ROOT.parent / "shared" / "yardstick"))
+TRACKER_CORE, LOAD_CORE = ["taskset", "-c", "0"], ["taskset", "-c", "1"]
+LINK, ADMIN = 20, 50  # ports of a cluster's links and admin addresses begin so far above its own
+PATIENCE = 90.0  # seconds for a cluster to start on one core
+WRONG = ("errors", "malformed", "strangers", "own")  # what no answer may be
+PROBED = "00" * 20  # the info-hash that measure_http.py asks for first
+
+
+class Shape(NamedTuple):
+    """kind: embedded, or what the links are: ipc, tcp, curve."""
+
+    kind: str
+    gateways: int = 1
+    shards: int = 1
+
+    def __str__(self) -> str:
+        return self.kind if self.gateways == self.shards == 1 else f"{self.kind}{self.gateways}x{self.shards}"
+
+
+def write_config(folder: Path, port: int, shape: Shape, **settings: object) -> Path:
+    """The file of a cluster whose gateways share a port. `settings`: of the configuration, beside what is made here."""
+    folder.mkdir(exist_ok=True)
+    document: dict[str, Any] = {
+        "data": str(folder / "data"),
+        "admin": f"127.0.0.1:{port + ADMIN}",
+        "log": {"figures": 0},
+        "gateways": [{"name": f"g{n}", "listen": [f"127.0.0.1:{port}"]} for n in range(shape.gateways)],
+        "shards": [
+            {"name": f"s{n}", "memory": "1 GiB"} | link_of(folder, port, shape.kind, n) for n in range(shape.shards)
+        ],
+    }
+    if shape.kind == "curve":
+        keys.make(folder / "keys")
+        document["nodes"] = [{"name": "here", "key": keys.make_node_key(folder / "keys", "here").public}]
+    file = folder / "cluster.yaml"
+    file.write_text(json.dumps(document | settings))
+    return file
+
+
+def link_of(folder: Path, port: int, kind: str, number: int) -> dict[str, str]:
+    """The field of a shard that says where it is reached."""
+    if kind == "embedded":
+        return {}
+    return {"link": f"ipc://{folder}/s{number}" if kind == "ipc" else f"tcp://127.0.0.1:{port + LINK + number}"}
+
+
+def build(folder: Path) -> None:
+    """Compile the yardstick's programs."""
+    for name, libraries in (("udpload", ["-lm"]), ("udpfloor", [])):
+        subprocess.run(["gcc", "-O2", "-o", folder / name, YARDSTICK / f"{name}.c", *libraries], check=True)
+
+
+def has_opentracker() -> bool:
+    """Whether it is installed; says so if not."""
+    if shutil.which("opentracker") is None:
+        print("opentracker is not installed: no row for it")
+        return False
+    return True
+
+
+def opentracker_command(folder: Path, port: int, torrents: int) -> list[str]:
+    """opentracker, which Debian builds with an allow list. The programs are in the folder."""
+    names = subprocess.run([folder / "udpload", "-T", str(torrents), "-L"], capture_output=True, check=True).stdout
+    (folder / "allowed").write_bytes(names + PROBED.encode() + b"\n")
+    for path in (folder, folder / "allowed"):
+        path.chmod(0o755)  # it gives up root before it reads
+    return ["opentracker", *f"-i 127.0.0.1 -P {port} -p {port} -d {folder} -w allowed".split()]
+
+
+class Tracker:
+    """A running tracker; `shape` is None if it is not Shoal."""
+
+    def __init__(self, name: str, port: int, process: subprocess.Popen[bytes], shape: Shape | None) -> None:
+        self.name = name
+        self.port = port
+        self.process = process
+        self.shape = shape
+
+    def wait(self) -> None:
+        """Until it answers, and every gateway hears every shard."""
+        deadline = time.monotonic() + PATIENCE
+        while not (self._answers() and self._hears()):
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"{self.name} does not start")
+            time.sleep(0.1)
+
+    def spent(self) -> Counter[str]:
+        """Nanoseconds of processor time so far, by what the processes are: gateway, shard, other."""
+        total: Counter[str] = Counter()
+        for pid in descendants(self.process.pid):
+            total[role_of(pid)] += nanoseconds(pid)
+        return total
+
+    def count(self, metric: str) -> float:
+        """The sum over gateways of what begins so in their metrics. Costs them milliseconds."""
+        gateways = self.shape.gateways if self.shape else 0
+        lines = [line for n in range(gateways) for line in self._metrics(n) if line.startswith(metric)]
+        return sum(float(line.rpartition(" ")[2]) for line in lines)
+
+    def _metrics(self, number: int) -> list[str]:
+        url = f"http://127.0.0.1:{self.port + ADMIN + number}/metrics"
+        with urlopen(url, timeout=10) as answer:
+            text: bytes = answer.read()
+        return text.decode().splitlines()
+
+    def _answers(self) -> bool:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.settimeout(0.5)
+            try:
+                sock.connect(("127.0.0.1", self.port))
+                sock.send(CONNECT)
+                return len(sock.recv(64)) == 16
+            except OSError:
+                return False
+
+    def _hears(self) -> bool:
+        if self.shape is None or self.shape.kind == "embedded":
+            return True
+        try:
+            return self.count("shoal_link_heard{") == self.shape.gateways * self.shape.shards
+        except OSError:
+            return False
+
+
+CONNECT = bytes.fromhex("0000041727101980") + bytes(4) + b"yard"
+
+
+@contextmanager
+def started(
+    name: str, port: int, command: list[str], shape: Shape | None = None, tree: Path | None = None
+) -> Iterator[Tracker]:
+    """Run a tracker on its core. `tree`: the checkout whose code it is, if not this one."""
+    env = os.environ | {"PYTHONPATH": str(tree)} if tree else None
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen([*TRACKER_CORE, *command], cwd="/", env=env, **quiet)  # type: ignore[call-overload]
+    try:
+        tracker = Tracker(name, port, process, shape)
+        tracker.wait()
+        yield tracker
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(20)
+
+
+def shoal_command(file: Path) -> list[str]:
+    """A Shoal with all of its processes."""
+    return [sys.executable, "-P", "-m", "cluster", "up", "--config", str(file)]
+
+
+# Processes
+
+
+def descendants(pid: int) -> list[int]:
+    """A process and all that it started, directly or not."""
+    found = [pid]
+    for each in found:
+        for children in Path(f"/proc/{each}/task").glob("*/children"):
+            found += map(int, children.read_text().split())
+    return found
+
+
+def role_of(pid: int) -> str:
+    """What a process of a tracker is."""
+    words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    return next((role for role in ("gateway", "shard") if role.encode() in words), "other")
+
+
+def nanoseconds(pid: int) -> int:
+    """Processor time of all threads of a process."""
+    return sum(int(path.read_text().split()[0]) for path in Path(f"/proc/{pid}/task").glob("*/schedstat"))
+
+
+# Load
+
+
+class Load:
+    """One run of the yardstick's load generator, in the background until its result is asked for."""
+
+    def __init__(self, folder: Path, port: int, *options: object) -> None:
+        command = [*LOAD_CORE, str(folder / "udpload"), "-p", str(port), *map(str, options)]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE)
+
+    def result(self) -> dict[str, float]:
+        """What it found."""
+        text, _ = self.process.communicate()
+        if self.process.returncode:
+            raise RuntimeError(f"udpload ended with {self.process.returncode}")
+        found: dict[str, float] = json.loads(text)
+        return found
+
+
+def wrong_answers(results: Iterable[dict[str, float]], kinds: Iterable[str] = WRONG) -> int:
+    """How many answers were wrong in several runs."""
+    return int(sum(found[kind] for found in results for kind in kinds))
+
+
+class Run(NamedTuple):
+    """Loads that ran at once, and what the tracker's processes spent on them."""
+
+    found: list[dict[str, float]]
+    spent: Counter[str]
+
+    @property
+    def answers(self) -> float:
+        """Of all loads."""
+        return sum(found["answers"] for found in self.found)
+
+    def microseconds(self, role: str | None = None) -> float:
+        """Processor time an answer, of the whole tracker or of some of its processes."""
+        return (self.spent[role] if role else self.spent.total()) / 1e3 / max(self.answers, 1)
+
+
+SETTLE = 0.05  # seconds in which a tracker answers what was in flight when the load ended
+
+
+def run(folder: Path, tracker: Tracker, *loads: list[object]) -> Run:
+    """Run loads at once, each given by its options."""
+    before = tracker.spent()
+    running = [Load(folder, tracker.port, *options) for options in loads]
+    found = [load.result() for load in running]
+    time.sleep(SETTLE)
+    return Run(found, tracker.spent() - before)
