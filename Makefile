@@ -14,7 +14,7 @@ run: $(INSTALLED)
 	@.venv/bin/shoal up $(ARGS)
 
 test: $(INSTALLED) $(TESTABLE) .venv/bin/check-jsonschema
-	@tools/need aria2 transmission-daemon nginx-light curl
+	@tools/need aria2 transmission-daemon nginx-light curl iproute2 nftables dropbear-bin openssh-client
 	@.venv/bin/pytest $(ARGS)
 
 bench: $(INSTALLED) .venv/.benchable
