@@ -19,7 +19,7 @@ log = logging.getLogger("shoal.supervisor")
 
 FIRST_DELAY, LAST_DELAY = 0.1, 10.0  # seconds before another process is started
 SETTLED = 60.0  # one that ran for so long has the first delay again
-QUICK = 1.0
+QUICK = 5.0  # seconds; to start takes one, and more on a busy machine
 MOST_QUICK = 5
 AGAIN = 30.0  # seconds before one that is taken out is tried again
 REFUSED = 2  # exit status: the configuration cannot work

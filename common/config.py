@@ -243,8 +243,8 @@ def load(path: Path | str, *, keyed: bool = True) -> Config:
     except ConfigError as error:
         error.file = str(path)
         raise
-    if config.keys is None and config.nodes:
-        # Beside the file: what may be committed, and what may not.
+    if config.keys is None and len(config.nodes) > 1:
+        # Beside the file: what is copied from node to node, and may not be committed with it.
         config = msgspec.structs.replace(config, keys=Path(path).absolute().parent / "keys")
     return config
 

@@ -63,6 +63,7 @@ class GatewayProcess:
         loop = asyncio.get_running_loop()
         await self.admin.start()
         await self.links.start(loop)
+        self._make_report()
         await self.gateway.start(loop)
         self.periodic.every(1.0, "gateway", self.gateway.tick)
         self.periodic.every(1.0, "report", self._make_report)
@@ -95,11 +96,13 @@ class GatewayProcess:
         answers, refusals = self.rates
         told = {
             **self.facts,
+            "ok": self.periodic.healthy(),
             "uptime_s": (milliseconds() - self.began) // 1000,
             "answers_per_s": round(answers.per_second),
             "refusals_per_s": round(refusals.per_second),
             "connections": self.gateway.connections.open_places(),
             "shed": sum(link.shed for link in self.links.remote),
+            "dropped": dict(self.shards.dropped),
             "links": self.links.links_report(),
         }
         self.report = json.dumps(told, separators=(",", ":")).encode()

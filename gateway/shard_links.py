@@ -142,8 +142,11 @@ class ShardLinks:
         for index, link in enumerate(self.remote):
             if not self.shards.usable[index]:
                 link.shed += records.drop(index)
-        silent = [link.name for index, link in enumerate(self.shards.links) if not self.shards.usable[index]]
-        log.info("slices are asked of other shards%s", ": silent or stopping: " + ", ".join(silent) if silent else "")
+        away = [link.name for index, link in enumerate(self.shards.links) if not self.shards.usable[index]]
+        if away:
+            log.warning("silent or stopping, so others answer for them: %s", ", ".join(away))
+        else:
+            log.info("all shards are heard")
 
     def _take(self, index: int, frame: memoryview, now: int) -> None:
         assert self.router is not None

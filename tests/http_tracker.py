@@ -82,4 +82,4 @@ def clean(tracker):
     with HttpClient(tracker.address) as client:  # it serves the next one
         client.announce(os.urandom(20))
     tracker.wait_for_places(0)
-    assert tracker.tracker.healthy()
+    assert tracker.tracker.periodic.healthy()

@@ -314,7 +314,7 @@ class Local:
     def __enter__(self):
         self.thread.start()
         self.wait_for(self.tracker.start())
-        for timer in self.tracker.timers:
+        for timer in self.tracker.periodic.timers:
             self.call(timer.cancel)
         return self
 

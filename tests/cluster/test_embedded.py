@@ -26,10 +26,12 @@ from trackers import (
 )
 
 from cluster import embedded
-from common import keys
+from common import config, keys, process
 from common.config import Config
+from common.process import AdminError
 from common.values import Endpoint
 from gateway import listening
+from gateway.process import announce_urls
 from shard.service import OutOfMemoryError
 
 BAD_ID = b"\xff" * 8
@@ -141,8 +143,11 @@ def test_requests_and_answers_are_counted(tracker, client):
 class Deaf:
     """A link to a shard that never replies."""
 
-    def send(self, frame):
-        pass
+    def __init__(self, router):
+        self.router = router
+
+    def hand_over(self, index):
+        self.router.close(index)
 
 
 def test_what_only_a_broken_cluster_refuses_is_counted(tmp_path):
@@ -152,7 +157,7 @@ def test_what_only_a_broken_cluster_refuses_is_counted(tmp_path):
         name = pack_name("127.0.0.1", 5000)
         scrape = scrape_request(tracker.id_of("127.0.0.1"), bytes(20), bytes(20))
         tracker.feed([(pack_name("127.0.0.1", 0), connect_request())])
-        gateway.router.links = [Deaf()]
+        gateway.router.links = [Deaf(gateway.router)]
         for _ in range(3):
             tracker.feed([(name, scrape)] * 400, now=1_000_000)
         assert tracker.call(gateway.codec.expire_gathers, 4_000_001) == 1024
@@ -260,7 +265,7 @@ def run_for_three_calls(tracker, call):
                 done.set()
             call()
 
-        tracker._every(0.001, "counted", counted)
+        tracker.periodic.every(0.001, "counted", counted)
         await asyncio.wait_for(done.wait(), PATIENCE)
         await tracker.stop()
 
@@ -272,9 +277,9 @@ def test_a_periodic_task_that_fails_goes_on(tmp_path, caplog):
     sock = listening.open_udp(Endpoint("127.0.0.1:0"))
     with sock:
         tracker = embedded.Embedded(Config(data=tmp_path, admin=None), [sock])
-        assert tracker.health()["ok"] is True
+        assert tracker.periodic.health()["ok"] is True
         assert run_for_three_calls(tracker, lambda: 1 // 0) == 3
-        assert tracker.health()["ok"] is False
+        assert tracker.periodic.health()["ok"] is False
     assert caplog.text.count("a periodic task failed") >= 2
 
 
@@ -282,7 +287,7 @@ def test_announce_urls():
     sockets = [listening.open_udp(Endpoint(text)) for text in ("127.0.0.1:0", "[::1]:0", "0.0.0.0:0")]
     ports = [sock.getsockname()[1] for sock in sockets]
     sockets.append(listening.open_udp(Endpoint(f"[::]:{ports[2]}")))
-    assert embedded.announce_urls(sockets) == [
+    assert announce_urls(sockets) == [
         f"udp://127.0.0.1:{ports[0]}/announce",
         f"udp://[::1]:{ports[1]}/announce",
         f"udp://{socket.gethostname()}:{ports[2]}/announce",
@@ -296,7 +301,7 @@ def test_announce_urls():
     [
         (keys.KeyFileError("no key"), "no key"),
         (OutOfMemoryError("no memory"), "no memory"),
-        (embedded.AdminError("admin: taken"), "admin: taken"),
+        (AdminError("admin: taken"), "admin: taken"),
     ],
 )
 def test_what_cannot_work_is_one_line_and_status_2(monkeypatch, caplog, error, line):
@@ -305,12 +310,12 @@ def test_what_cannot_work_is_one_line_and_status_2(monkeypatch, caplog, error, l
         raise error
 
     fd = os.memfd_create("config")
-    os.write(fd, embedded.config.encode(Config()))
+    os.write(fd, config.encode(Config()))
     with listening.open_udp(Endpoint("127.0.0.1:0")) as sock:
         words = ["embedded", "--fds", str(sock.detach()), "--parent-pipe", "0", "--config-fd", str(fd)]
     monkeypatch.setattr("sys.argv", words)
-    monkeypatch.setattr(embedded.logs, "set_up", lambda *_, **__: None)
-    monkeypatch.setattr(embedded.uvloop, "run", fail)
+    monkeypatch.setattr(process.logs, "set_up", lambda *_, **__: None)
+    monkeypatch.setattr(process.uvloop, "run", fail)
     assert embedded.main() == 2
     assert line in caplog.text
     os.close(fd)

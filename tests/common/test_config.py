@@ -341,13 +341,15 @@ def test_a_file_may_be_read_before_its_keys_are_made(tmp_path):
         config.load(file)
 
 
-def test_keys_of_nodes_are_beside_the_file(tmp_path):
+def test_keys_of_several_nodes_are_beside_the_file(tmp_path):
     file = tmp_path / "cluster.yaml"
     file.write_text("data: /srv\n")
     assert config.load(file).key_directory == Path("/srv")
     file.write_text("data: /srv\nnodes: [{name: n}]\n")
+    assert config.load(file).key_directory == Path("/srv")
+    file.write_text(TWO_NODES)
     assert config.load(file).key_directory == tmp_path / "keys"
-    file.write_text("data: /srv\nnodes: [{name: n}]\nkeys: /etc/keys\n")
+    file.write_text(f"keys: /etc/keys\n{TWO_NODES}")
     assert config.load(file).key_directory == Path("/etc/keys")
 
 

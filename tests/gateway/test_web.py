@@ -36,10 +36,10 @@ def test_the_page_shows_totals(client):
 def test_health(tracker, client):
     response = client.get("/health")
     assert (response.status, json.loads(response.body)) == (200, {"ok": True})
-    tracker.tracker.failed.add("a task")
+    tracker.tracker.periodic.failed.add("a task")
     response = client.get("/health")
     assert (response.status, json.loads(response.body)) == (503, {"ok": False})
-    tracker.tracker.failed.clear()
+    tracker.tracker.periodic.failed.clear()
 
 
 @pytest.mark.parametrize(
