@@ -73,7 +73,8 @@ class LinkSockets:
             watched.sock.send(frame, zmq.NOBLOCK)
         except zmq.Again:
             return False
-        watched.check()
+        finally:
+            watched.check()
         return True
 
     def close(self) -> None:

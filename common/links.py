@@ -88,6 +88,7 @@ def prepare(context: Context, mine: KeyPair | None) -> Socket:
     """The socket on which a shard will hear others; with keys it is encrypted."""
     sock = _socket(context, zmq.ROUTER, LONGEST_RECORDS)
     sock.backlog = 1024
+    sock.router_mandatory = True  # who sends to one that is gone is told so
     if mine is not None:
         sock.curve_publickey, sock.curve_secretkey = mine
         sock.curve_server = True
@@ -99,7 +100,7 @@ def bind(sock: Socket, address: str) -> None:
     try:
         sock.bind(address)
     except zmq.ZMQError as error:
-        raise LinkError(f"cannot listen on {address}: {error.strerror}") from None
+        raise LinkError(f"cannot listen on {address}: {zmq.strerror(error.errno or 0)}") from None
 
 
 def _socket(context: Context, kind: int, longest: int) -> Socket:
@@ -131,9 +132,13 @@ class Watched:
     def on_ready(self) -> None:
         """Take what is there; the rest in the next turn."""
         self.scheduled = None
-        for _ in range(MOST):
-            if not self.take():
-                return
+        try:
+            for _ in range(MOST):
+                if not self.take():
+                    return
+        except Exception:
+            self.check()  # nothing else would tell of what waits behind it
+            raise
         self.check()
 
     def check(self) -> None:
@@ -190,12 +195,15 @@ class Doorman:
         if kind == zmq.Event.ACCEPTED:
             self.waiting[event["value"]] = None
         elif kind == zmq.Event.HANDSHAKE_SUCCEEDED:
-            # It does not say whose: about the one that has waited longest.
-            self.waiting.pop(next(iter(self.waiting), -1), None)
+            # It does not say whose: most likely of the one that came last, as who says nothing stays for long.
+            if self.waiting:
+                self.waiting.popitem()
         elif kind == zmq.Event.DISCONNECTED:
             if event["value"] in self.waiting:
                 del self.waiting[event["value"]]
                 self.refused["not_zeromq"] += not self.has_failed
+            elif self.has_failed and self.waiting:
+                self.waiting.popitem()  # it was another's that was done
             self.has_failed = False
         else:
             self.has_failed = True
