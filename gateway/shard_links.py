@@ -118,11 +118,11 @@ class ShardLinks:
         return self.shards.me.hello(now, self.report())
 
     def _tick(self) -> None:
+        self.timer = asyncio.get_running_loop().call_later(TICK, self._tick)  # also if what follows fails
         now = milliseconds()
         self._beat(now)
         self.sockets.tick()
         self._look(now)
-        self.timer = asyncio.get_running_loop().call_later(TICK, self._tick)
 
     def _beat(self, now: int) -> None:
         if self.shards.beat(now):
