@@ -97,9 +97,9 @@ class Load:
         """Announces without an answer."""
         return [sent for sent in self.chosen(of) if sent.answered is None]
 
-    def lost(self, of=None):
-        """Announces of which a datagram got no reply."""
-        return [sent for sent in self.chosen(of) if sent.lost() > 0]
+    def lost(self, of=None, since=0):
+        """Announces of which a datagram got no reply; without the first ones."""
+        return [sent for sent in self.chosen(of)[since:] if sent.lost() > 0]
 
     def longest(self, of=None):
         """Seconds to the latest first answer."""
@@ -110,8 +110,8 @@ class Load:
 
     def tell(self, what, of=None):
         """Print what was seen."""
-        lost, all_of_them = len(self.lost(of)), len(self.chosen(of))
-        print(f"{what}: {all_of_them} announces, {lost} asked again or late, the last answer after {self.longest(of):.2f} s")
+        many, lost = len(self.chosen(of)), len(self.lost(of))
+        print(f"{what}: {many} announces, {lost} not answered each time, the last one after {self.longest(of):.2f} s")
 
     # In the thread
 
