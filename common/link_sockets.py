@@ -70,7 +70,7 @@ class LinkSockets:
         """Send a frame to a shard; whether there was somebody to take it."""
         watched = self.watched[index]
         try:
-            watched.sock.send(frame, zmq.NOBLOCK)
+            watched.sock.send(frame, links.NOBLOCK)
         except zmq.Again:
             return False
         finally:
@@ -89,8 +89,8 @@ class LinkSockets:
         return links.Watched(loop, sock, lambda: self._receive(index, sock))
 
     def _receive(self, index: int, sock: Socket) -> bool:
-        length = links.receive_into(sock, self.buffer)
-        if length is None:
+        if not links.is_readable(sock):
             return False
+        length = links.receive_into(sock, self.buffer)
         self.take(index, self.buffer[:length], milliseconds())
         return True

@@ -30,6 +30,12 @@ LONGEST_RECORDS = 1 << 20  # bytes of a message to a shard
 LONGEST_REPLIES = 8 << 20  # and from it
 QUEUED = 1000  # messages of a link: far more than the window lets be unanswered
 MOST = 16  # messages taken in a turn of the loop: each may have a thousand records
+# Plain numbers: the flags of pyzmq are enums, whose sums and tests cost as much as a small message.
+NOBLOCK = int(zmq.NOBLOCK)
+MORE_NOBLOCK = int(zmq.SNDMORE | zmq.NOBLOCK)
+MORE_PARTS = int(zmq.RCVMORE)
+STATE = int(zmq.EVENTS)
+READABLE = int(zmq.POLLIN)
 EVENTS = int(
     zmq.Event.ACCEPTED
     | zmq.Event.DISCONNECTED
@@ -143,7 +149,7 @@ class Watched:
 
     def check(self) -> None:
         """See to it that what waits is taken."""
-        if self.scheduled is None and int(self.sock.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+        if self.scheduled is None and is_readable(self.sock):
             self.scheduled = self.loop.call_soon(self.on_ready)
 
     def close(self) -> None:
@@ -220,15 +226,17 @@ class Doorman:
 def receive_parts(sock: Socket) -> list[bytes] | None:
     """A message of several parts, if one is there."""
     try:
-        return sock.recv_multipart(zmq.NOBLOCK)
+        return sock.recv_multipart(NOBLOCK)
     except zmq.Again:
         return None
 
 
-def receive_into(sock: Socket, buffer: memoryview) -> int | None:
-    """Take the next part of a message; its length, None if there is none. One that is too long counts as empty."""
-    try:
-        length = sock.recv_into(buffer, flags=zmq.NOBLOCK)
-    except zmq.Again:
-        return None
+def is_readable(sock: Socket) -> bool:
+    """Whether a message waits."""
+    return sock.get(STATE) & READABLE != 0  # type: ignore[operator]  # this option is a number
+
+
+def receive_into(sock: Socket, buffer: memoryview) -> int:
+    """Take the next part of a message that waits; its length. One that is too long counts as empty."""
+    length = sock.recv_into(buffer, flags=NOBLOCK)
     return length if length <= len(buffer) else 0

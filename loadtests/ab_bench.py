@@ -52,7 +52,7 @@ def start_floor(stack: ExitStack, folder: Path) -> Tracker:
 
 
 def compare(folder: Path, variants: list[str], rounds: int, seconds: float, window: int) -> int:
-    """Print a table; how many of our variants gave a wrong answer."""
+    """Print a table; how many rows are invalid."""
     with ExitStack() as stack:
         trackers = [start_floor(stack, folder)]
         for number, variant in enumerate(variants, 1):
@@ -60,36 +60,36 @@ def compare(folder: Path, variants: list[str], rounds: int, seconds: float, wind
         for tracker in trackers[1:]:
             clusters.run(folder, tracker, ["-F", FILL])
         runs: list[list[Run]] = [[] for _ in trackers]
-        for _ in range(rounds):
+        for number in range(1, rounds + 1):
             for tracker, own in zip(trackers, runs, strict=True):
-                own.append(clusters.run(folder, tracker, ["-d", seconds, "-W", window]))
+                own.append(clusters.run(folder, tracker, ["-d", seconds, "-W", window, "-S", number]))
     return show(trackers, runs)
 
 
 def show(trackers: list[Tracker], runs: list[list[Run]]) -> int:
-    """Print what was found; how many trackers of ours gave a wrong answer."""
+    """Print what was found; how many rows are invalid."""
     table = Table(title=f"{len(runs[0])} rounds; of the floor: medians and quartiles of the rounds' ratios")
     for name in ("", "us an answer", "least", "of the floor", "quartiles", "answers a second", ""):
         table.add_column(name, justify="left" if not name else "right")
     failed = 0
     for tracker, own in zip(trackers, runs, strict=True):
-        wrong = wrong_answers(tracker, own)
-        failed += wrong > 0
+        wrong = faults(tracker, own)
+        failed += bool(wrong)
         costs = [run.microseconds() for run in own]
         ratios = [floor.microseconds() / cost for floor, cost in zip(runs[0], costs, strict=True)]
         low, _, high = quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
         rate = median(run.found[0]["rps"] for run in own)
         table.add_row(
             tracker.name, f"{median(costs):.2f}", f"{min(costs):.2f}", f"{median(ratios):.3f}", f"{low:.3f} {high:.3f}",
-            f"{rate:,.0f}", f"INVALID: {wrong} wrong answers" if wrong else "",
+            f"{rate:,.0f}", wrong,
         )  # fmt: skip
     console.print(table)
     return failed
 
 
-def wrong_answers(tracker: Tracker, runs: list[Run]) -> int:
-    """How many answers were wrong; the floor's all are, and opentracker lists askers to themselves."""
+def faults(tracker: Tracker, runs: list[Run]) -> str:
+    """What was wrong; with the floor all is, and opentracker lists askers to themselves."""
     if tracker.name == "floor":
-        return 0
+        return ""
     kinds = clusters.WRONG if tracker.shape else ("errors", "malformed", "strangers")
-    return clusters.wrong_answers((run.found[0] for run in runs), kinds)
+    return clusters.faults([run.found[0] for run in runs], kinds)

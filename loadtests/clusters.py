@@ -23,7 +23,7 @@ from urllib.request import urlopen
 from common import keys
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
 ROOT = Path(__file__).resolve().parents[1]
 YARDSTICK = Path(os.environ.get("YARDSTICK", ROOT.parent / "shared" / "yardstick"))
@@ -31,6 +31,7 @@ TRACKER_CORE, LOAD_CORE = ["taskset", "-c", "0"], ["taskset", "-c", "1"]
 LINK, ADMIN = 20, 50  # ports of a cluster's links and admin addresses begin so far above its own
 PATIENCE = 90.0  # seconds for a cluster to start on one core
 WRONG = ("errors", "malformed", "strangers", "own")  # what no answer may be
+LOST = 1_000  # one answer in so many may be
 PROBED = "00" * 20  # the info-hash that measure_http.py asks for first
 
 
@@ -217,9 +218,14 @@ class Load:
         return found
 
 
-def wrong_answers(results: Iterable[dict[str, float]], kinds: Iterable[str] = WRONG) -> int:
-    """How many answers were wrong in several runs."""
-    return int(sum(found[kind] for found in results for kind in kinds))
+def faults(found: Sequence[dict[str, float]], kinds: Iterable[str] = WRONG) -> str:
+    """What makes the figures of several runs invalid, if anything does: wrong answers, or too many that were lost."""
+    total = {kind: sum(each[kind] for each in found) for kind in (*kinds, "lost", "sent")}
+    sent = total.pop("sent")
+    if total["lost"] * LOST <= sent:
+        del total["lost"]
+    wrong = ", ".join(f"{count:.0f} {kind}" for kind, count in total.items() if count)
+    return f"INVALID: {wrong}" if wrong else ""
 
 
 class Run(NamedTuple):

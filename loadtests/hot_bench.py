@@ -93,7 +93,6 @@ class Sample(NamedTuple):
     shards: float
     share: float  # of the larger run
     p99: float  # of the larger run, microseconds
-    wrong: int
 
 
 class Subject:
@@ -103,6 +102,7 @@ class Subject:
         self.tracker = tracker
         self.rate = 0.0  # of the open loop
         self.samples: dict[str, list[Sample]] = {"even": [], "hot": []}
+        self.found: dict[str, list[dict[str, float]]] = {"even": [], "hot": []}
 
     def fill(self, folder: Path) -> None:
         """Store everybody."""
@@ -121,18 +121,17 @@ class Subject:
         closed = run("-W", *WINDOWS)
         self.rate = self.rate or sum(found["rps"] for found in closed.found) / 2
         opened = run("-R", SHARE * self.rate, (1 - SHARE) * self.rate)
+        self.found[load] += [*closed.found, *opened.found]
         self.samples[load].append(
             Sample(
                 closed.microseconds(), closed.microseconds("gateway"), closed.microseconds("shard"),
                 closed.found[0]["answers"] / closed.answers, opened.found[0]["p99_us"],
-                clusters.wrong_answers([*closed.found, *opened.found]),
             )
         )  # fmt: skip
 
     def row(self, load: str) -> Sample:
-        """Medians of the rounds; all wrong answers."""
-        columns = list(zip(*self.samples[load], strict=True))
-        return Sample(*map(median, columns))._replace(wrong=sum(columns[-1]))
+        """Medians of the rounds."""
+        return Sample(*map(median, zip(*self.samples[load], strict=True)))
 
     def more(self, value: Callable[[Sample], float]) -> float:
         """How much more the hot load needs: the median of the rounds' ratios, less 1."""
@@ -153,11 +152,11 @@ def start(stack: ExitStack, folder: Path) -> list[Subject]:
 
 
 def compare(folder: Path, rounds: int, seconds: float) -> int:
-    """Measure and print tables; how many rows have wrong answers."""
+    """Measure and print tables; how many rows are invalid."""
     with ExitStack() as stack:
         subjects = start(stack, folder)
         for number in range(rounds):
-            for load in ("even", "hot"):
+            for load in (("even", "hot"), ("hot", "even"))[number % 2]:
                 for subject in subjects:
                     subject.measure(folder, load, seconds, number + 1)
     failed = sum(show(subject) for subject in subjects)
@@ -166,17 +165,18 @@ def compare(folder: Path, rounds: int, seconds: float) -> int:
 
 
 def show(subject: Subject) -> int:
-    """Print both loads of a tracker; how many have wrong answers."""
+    """Print both loads of a tracker; how many rows are invalid."""
     table = Table(title=f"{subject.tracker.name}: one torrent of {HOT_PEERS:,} peers, medians")
     for title in ("load", "us an answer", "gateways", "shards", "share of the larger run", "p99, us", ""):
         table.add_column(title, justify="right")
     failed = 0
     for load in subject.samples:
         row = subject.row(load)
-        failed += row.wrong > 0
+        wrong = clusters.faults(subject.found[load])
+        failed += bool(wrong)
         table.add_row(
             load, f"{row.cost:.2f}", f"{row.gateways:.2f}", f"{row.shards:.2f}", f"{row.share:.1%}", f"{row.p99:,.0f}",
-            f"INVALID: {row.wrong} wrong answers" if row.wrong else "",
+            wrong,
         )  # fmt: skip
     console.print(table)
     cost, p99 = subject.more(lambda sample: sample.cost), subject.more(lambda sample: sample.p99)

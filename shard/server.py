@@ -52,26 +52,26 @@ class LinkServer:
             self.watched.close()
 
     def _receive(self) -> bool:
-        try:
-            sender = self.sock.recv(zmq.NOBLOCK)
-        except zmq.Again:
+        sock = self.sock
+        if not links.is_readable(sock):
             return False
-        length = links.receive_into(self.sock, self.buffer)  # all parts of a message come at once
-        while self.sock.getsockopt(zmq.RCVMORE):  # no frame has more than one
-            self.sock.recv(zmq.NOBLOCK)
+        sender = sock.recv(links.NOBLOCK)
+        length = links.receive_into(sock, self.buffer)  # all parts of a message come at once
+        while sock.get(links.MORE_PARTS):  # no frame has more than one
+            sock.recv(links.NOBLOCK)
             length = 0
         now = milliseconds()
         if self.machine.beat(now):
             log.warning("the process had stood still: what was sent to it meanwhile is not taken")
         self.frame_sizes.add(length or 1)
-        answer = self.machine.take(sender, self.buffer[: length or 0], now)
+        answer = self.machine.take(sender, self.buffer[:length], now)
         if answer is not None:
             self._send(sender, answer)
         return True
 
     def _send(self, sender: bytes, answer: bytes | memoryview) -> None:
         try:
-            self.sock.send(sender, zmq.SNDMORE | zmq.NOBLOCK)
-            self.sock.send(answer, zmq.NOBLOCK)
+            self.sock.send(sender, links.MORE_NOBLOCK)
+            self.sock.send(answer, links.NOBLOCK)
         except zmq.ZMQError:  # it is gone, or takes nothing
             self.unsent += 1
