@@ -166,7 +166,8 @@ def print_points(points: list[Point], law: Law) -> None:
         predicted = law.predict(sample.frames)
         table.add_row(
             name(shape), f"{window:,}", f"{sample.frames:.4f}", f"{sample.turns:.4f}",
-            f"{sample.gateways:.2f}", f"{sample.shards:.2f}", f"{sample.cost:.2f}", f"{predicted:.2f}", f"{sample.cost / predicted - 1:+.1%}",
+            f"{sample.gateways:.2f}", f"{sample.shards:.2f}", f"{sample.cost:.2f}",
+            f"{predicted:.2f}", f"{sample.cost / predicted - 1:+.1%}",
         )  # fmt: skip
     console.print(table)
 
