@@ -28,8 +28,9 @@ FIRST_PORT = 20_000
 class Sent:
     """One announce: how often it was sent, when first, the replies to it."""
 
-    def __init__(self, client, address, torrent, place):
+    def __init__(self, client, address, torrent, place, hosts):
         self.client = client
+        self.hosts = hosts
         self.address = address
         self.torrent = torrent
         self.ports = range(FIRST_PORT + PEERS * place, FIRST_PORT + PEERS * (place + 1))
@@ -53,15 +54,16 @@ class Sent:
     def is_right(self, reply):
         """Whether a reply is the answer of a shard: it counts the asker, and lists none of another torrent."""
         answer = parse_answer(reply)
-        known = all(host == self.address[0] and port in self.ports for host, port in answer.peers)
-        return known and answer.seeders == 0 and 1 <= answer.leechers <= PEERS
+        known = all(host in self.hosts and port in self.ports for host, port in answer.peers)
+        return known and answer.seeders == 0 and 1 <= answer.leechers <= PEERS * len(self.hosts)
 
 
 class Load:
-    """Announces at `addresses` in turn for `torrents` in turn."""
+    """Announces at `addresses` in turn for `torrents` in turn, from `sources` (by default the first address)."""
 
-    def __init__(self, addresses, torrents, rate=RATE):
-        self.clients = [Client(addresses[0]) for _ in range(SOCKETS)]
+    def __init__(self, addresses, torrents, rate=RATE, sources=()):
+        self.sources = sources or [addresses[0][0]]
+        self.clients = [Client(addresses[0], self.sources[place % len(self.sources)]) for place in range(SOCKETS)]
         self.addresses = addresses
         self.torrents = torrents
         self.rate = rate
@@ -134,7 +136,7 @@ class Load:
         number = len(self.all)
         place = number // len(self.addresses) % len(self.torrents)
         client = self.clients[number % SOCKETS]
-        sent = Sent(client, self.addresses[number % len(self.addresses)], self.torrents[place], place)
+        sent = Sent(client, self.addresses[number % len(self.addresses)], self.torrents[place], place, self.sources)
         port = sent.ports[number * 7919 % PEERS]
         sent.request = announce_request(client.id, sent.torrent, port=port)
         sent.first = time.monotonic()

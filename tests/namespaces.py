@@ -121,17 +121,25 @@ class Switch(Namespace):
         super().__init__([], ["sh", "-c", f"echo {READY}; exec cat"])
         self.ip("link add switch type bridge forward_delay 0")
         self.ip("link set switch up")
-        self.plugged = 0
+        self.ports = {}  # by machine
 
     def ip(self, words):
         subprocess.run(["nsenter", "-t", str(self.pid), "--net", "ip", *words.split()], check=True)
 
     def plug(self, machine):
         """Give a machine a network card: eth0."""
-        self.plugged += 1
-        port = f"port{self.plugged}"
+        port = self.ports[machine] = f"port{len(self.ports)}"
         self.ip(f"link add {port} type veth peer name eth0 netns {machine.pid}")
         self.ip(f"link set {port} master switch up")
+
+    @contextlib.contextmanager
+    def cut_off(self, machine):
+        """Let nothing reach a machine meanwhile."""
+        self.ip(f"link set {self.ports[machine]} down")
+        try:
+            yield
+        finally:
+            self.ip(f"link set {self.ports[machine]} up")
 
 
 class Machine(Namespace):

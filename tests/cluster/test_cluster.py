@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import zmq
 from announcers import Load, random_torrents
-from http_client import HttpClient, peers_of, scrape_target
+from http_client import HttpClient, announce_target, peers_of, scrape_target
 from http_client import request as http_request
 from processes import COMMAND, Cluster, free_ports, shoal_json, until
 from trackers import PATIENCE, Client, announce_request, free_port, scrape_request
@@ -142,7 +142,7 @@ def test_a_killed_shard_that_is_started_again_is_asked_again(cluster, addresses,
         before = len(load.all)
         cluster.start("shard2")
         wait_until_heard(cluster, "shard2")
-        load.wait(200)
+        load.wait(100)
     assert (load.wrong, load.failed(), load.lost(since=before)) == ([], [], [])
     before = stored(cluster, "shard2")
     for client in udp:
@@ -450,12 +450,23 @@ def node(tmp_path_factory):
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_gateway_that_ends_is_started_again_and_no_announce_fails(node, number):
     with Load([node.address], random_torrents(40)) as load:
-        load.wait(200)
+        load.wait(100)
         was = node.pid("gateway1")
         os.kill(was, number)
-        until(lambda: node.pid("gateway1") not in (0, was))
-        load.wait(400)
+        until(lambda: node.pid("gateway1") != was)
+        assert ask_by_http(node.address, 16) == [1] * 16
+        until(lambda: node.pid("gateway1") != 0)
+        load.wait(250)
     assert (load.wrong, load.failed()) == ([], [])
     if number == signal.SIGTERM:  # it answers what it took; what it did not take is answered by the next one
         assert load.lost() == []
     load.tell(f"gateway1 ended by {signal.Signals(number).name}")
+
+
+def ask_by_http(address, many):
+    """How many leechers each of some announces counts, over connections of their own that wait side by side."""
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(HttpClient(address)) for _ in range(many)]
+        for client in clients:
+            client.send(http_request(announce_target(os.urandom(20))))
+        return [client.receive().answer[b"incomplete"] for client in clients]

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from announcers import Load, random_torrents
 from clients.running import Aria2, Libtorrent
 from clients.torrents import make_torrent
 from http_client import HttpClient
@@ -57,7 +58,7 @@ def deployed(tmp_path_factory):
         for words, text in blocks():
             if words[0] not in ("prepare", "image"):
                 printed[text] = follow([machines[name] for name in words], text)
-        yield SimpleNamespace(**machines, printed=printed)
+        yield SimpleNamespace(**machines, switch=switch, printed=printed)
 
 
 def follow(machines, text):
@@ -144,7 +145,7 @@ def test_what_was_announced_is_found_at_its_owner_and_gone_after_the_farewell(de
 
 def test_the_firewall_lets_links_in_from_the_nodes_alone(deployed):
     knock = "timeout 1 bash -c 'exec 3<>/dev/tcp/{}/{}' && echo open || echo closed"
-    for address in NODES.values():
+    for address in (NODES["vps1"], NODES["vps3"]):
         assert deployed.outside.run(knock.format(address, PORT)).split()[-1] == "open"
         assert deployed.outside.run(knock.format(address, 7101)).split()[-1] == "closed"
         assert deployed.vps2.run(knock.format(address, 7101)).split()[-1] == "open"
@@ -183,6 +184,21 @@ def test_real_clients_find_each_other_at_different_gateways(deployed, tmp_path, 
         leecher.start(complete=False)
         until(leecher.has_file)
         until(lambda: http.scrape(info_hash).get(info_hash) == (2, 1, 0))
+
+
+def test_a_node_that_is_cut_off_is_replaced_by_others_until_it_is_back(deployed):
+    asked = [(NODES[name], PORT) for name in ("vps1", "vps2")]
+    # Slow and from several sources, for the limits of each.
+    with deployed.outside.network(), Load(asked, random_torrents(24), rate=40, sources=OUTSIDE) as load:
+        load.wait(40)
+        with deployed.switch.cut_off(deployed.vps3):
+            load.wait(160)
+            assert "vps3: nothing of this node is heard" in deployed.vps1.run(STATUS, check=False)
+        load.wait(20)
+    assert (load.wrong, load.failed()) == ([], [])
+    load.tell("vps3 was cut off")
+    for node in NODES:
+        until(lambda node=node: "all is well" in getattr(deployed, node).run(STATUS, check=False))
 
 
 SIDES = {
