@@ -12,9 +12,11 @@ tracker's: their median and quartiles are printed. A variant is
 from __future__ import annotations
 
 import re
+from argparse import ArgumentTypeError
 from contextlib import ExitStack
 from pathlib import Path
 from statistics import median, quantiles
+from typing import NamedTuple
 
 import clusters
 from clusters import Run, Shape, Tracker
@@ -22,27 +24,45 @@ from rich.console import Console
 from rich.table import Table
 
 FIRST_PORT, PORTS = 7300, 100
-SECONDS = 0.7
 FILL = 800_000
 ANSWER = 320  # bytes: the floor's, for an answer with 50 peers
 TORRENTS = 2000
 console = Console(width=120)
 
 
-def start(stack: ExitStack, folder: Path, variant: str, port: int) -> Tracker:
-    """Start a variant. Raises ValueError if there is none such."""
-    if variant == "opentracker":
-        return stack.enter_context(
-            clusters.started(variant, port, clusters.opentracker_command(folder, port, TORRENTS))
-        )
-    kind, _, tree = variant.partition("@")
-    understood = re.fullmatch(r"(embedded|ipc|tcp|curve)(?:(\d+)x(\d+))?", kind)
-    if understood is None:
-        raise ValueError(f"no variant is named {variant}")
-    shape = Shape(understood[1], int(understood[2] or 1), int(understood[3] or 1))
-    file = clusters.write_config(folder / f"on{port}", port, shape)
-    command = clusters.shoal_command(file)
-    return stack.enter_context(clusters.started(variant, port, command, shape, Path(tree) if tree else None))
+class Variant(NamedTuple):
+    """What is compared; `shape` is None for opentracker, `tree` for this checkout."""
+
+    name: str
+    shape: Shape | None
+    tree: Path | None
+
+
+def read_variants(text: str) -> list[Variant]:
+    """Variants from the command line. Raises ArgumentTypeError."""
+    return [read_variant(name) for name in text.split(",")]
+
+
+def read_variant(name: str) -> Variant:
+    """One of them."""
+    if name == "opentracker":
+        return Variant(name, None, None)
+    kind, _, tree = name.partition("@")
+    understood = re.fullmatch(r"(?:(embedded)|(ipc|tcp|curve)(?:([1-8])x([1-8]))?)", kind)
+    if understood is None or (tree and not Path(tree, "cluster").is_dir()):
+        raise ArgumentTypeError(f"no variant: {name}")
+    shape = Shape(understood[1] or understood[2], int(understood[3] or 1), int(understood[4] or 1))
+    return Variant(name, shape, Path(tree).absolute() if tree else None)
+
+
+def start(stack: ExitStack, folder: Path, variant: Variant, port: int) -> Tracker:
+    """Start a variant."""
+    if variant.shape is None:
+        command = clusters.opentracker_command(folder, port, TORRENTS)
+    else:
+        command = clusters.shoal_command(clusters.write_config(folder / f"on{port}", port, variant.shape))
+    tracker = clusters.started(variant.name, port, command, variant.shape, variant.tree)
+    return stack.enter_context(tracker)
 
 
 def start_floor(stack: ExitStack, folder: Path) -> Tracker:
@@ -51,7 +71,7 @@ def start_floor(stack: ExitStack, folder: Path) -> Tracker:
     return stack.enter_context(clusters.started("floor", FIRST_PORT, command))
 
 
-def compare(folder: Path, variants: list[str], rounds: int, seconds: float, window: int) -> int:
+def compare(folder: Path, variants: list[Variant], rounds: int, seconds: float, window: int) -> int:
     """Print a table; how many rows are invalid."""
     with ExitStack() as stack:
         trackers = [start_floor(stack, folder)]

@@ -124,7 +124,7 @@ def measure_cluster(folder: Path, rounds: int) -> int:
     for line in lines:
         if row := re.match(r"round \d+ ([\w-]+) +([\d.]+) us/answer", line):
             costs.setdefault(row[1], []).append(float(row[2]))
-    if "opentracker" in costs:
+    if {"floor-batched", "opentracker", "shoal-tcp", "shoal-curve"} <= costs.keys():
         print_asked(costs)
     return failed
 
@@ -232,7 +232,7 @@ def interleaved(part: str, args: argparse.Namespace, folder: Path) -> int:
     rounds = args.rounds or ROUNDS[part]
     seconds = args.seconds or SHORT[part]
     if part == "ab":
-        return ab_bench.compare(folder, args.variants.split(","), rounds, seconds, args.window)
+        return ab_bench.compare(folder, args.variants, rounds, seconds, args.window)
     if part == "growth":
         return cluster_cost.grow(folder, rounds, seconds, args.picture)
     return hot_bench.compare(folder, rounds, seconds)
@@ -250,7 +250,9 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("part", nargs="*", choices=[*PARTS, "ab", []], help="all but ab if none is named")
     parser.add_argument("--rounds", type=int, help=f"5; {ROUNDS}")
     parser.add_argument("--seconds", type=float, help=f"of a load of http and mixed, 4; {SHORT}")
-    parser.add_argument("--variants", default="embedded,ipc,tcp,curve", help="of ab: see ab_bench.py")
+    parser.add_argument(
+        "--variants", type=ab_bench.read_variants, default="embedded,ipc,tcp,curve", help="of ab: see ab_bench.py"
+    )
     parser.add_argument("--window", type=int, default=512, help="of ab: requests in flight")
     parser.add_argument("--picture", type=Path, help="of growth: where to draw measured against predicted, a PNG")
     args = parser.parse_args()

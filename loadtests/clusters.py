@@ -60,7 +60,8 @@ def write_config(folder: Path, port: int, shape: Shape, **settings: object) -> P
     }
     if shape.kind == "curve":
         keys.make(folder / "keys")
-        document["nodes"] = [{"name": "here", "key": keys.make_node_key(folder / "keys", "here").public}]
+        public = keys.make_node_key(folder / "keys", "here").public
+        document |= {"keys": str(folder / "keys"), "nodes": [{"name": "here", "key": public}]}
     file = folder / "cluster.yaml"
     file.write_text(json.dumps(document | settings))
     return file
