@@ -20,7 +20,7 @@ from announcers import Load, random_torrents
 from http_client import HttpClient, announce_target, peers_of, scrape_target
 from http_client import request as http_request
 from processes import COMMAND, Cluster, free_ports, shoal_json, until
-from trackers import PATIENCE, Client, announce_request, free_port, scrape_request
+from trackers import PATIENCE, Client, announce_request, free_port, is_answer, scrape_request
 
 from common import config, control, frames, keys
 from common.control import pack_header
@@ -238,6 +238,23 @@ def test_a_gateway_that_stood_still_sends_no_answers_to_its_former_life(cluster,
     assert dropped(cluster, "gateway1", "other_boot", "too_old") >= 1
     assert cluster.metrics("gateway1")["shoal_stalls_total"] == 1
     assert client.announce(swarm).leechers == 1  # asked again it is answered
+
+
+def test_a_gateway_that_stops_in_order_waits_for_the_answers_of_shards(cluster, owners, udp):
+    client, _ = udp
+    request = announce_request(client.id, owners["shard1"][1])
+    sent = 'shoal_link_frames_total{shard="shard1"}'
+    before = cluster.metrics("gateway1")[sent]
+    cluster.pause("shard1")
+    client.send(request)
+    until(lambda: cluster.metrics("gateway1")[sent] > before)
+    gateway = cluster.processes["gateway1"]
+    gateway.send_signal(signal.SIGTERM)
+    with pytest.raises(subprocess.TimeoutExpired):
+        gateway.wait(0.1)  # it has half a second
+    cluster.resume("shard1")
+    assert is_answer(client.receive(), request)
+    assert cluster.stop("gateway1") == 0
 
 
 def boot_of(cluster, shard):
