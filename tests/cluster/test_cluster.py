@@ -308,6 +308,28 @@ def test_strangers_on_the_link_port_are_refused_and_nothing_else_happens(cluster
     assert (load.wrong, load.failed(), load.lost()) == ([], [], [])
 
 
+def test_malformed_frames_of_a_friend_are_dropped_and_counted_and_its_link_stays(cluster):
+    before = dropped(cluster, "shard1", "malformed"), dropped(cluster, "shard1", "unknown_sender")
+    with contextlib.ExitStack() as talking:
+        friend = talk_as(talking, cluster, "shard1", link_of(cluster, "shard1"), key_of(cluster, "shard1"))
+        friend.recv()
+        for frame in (b"", b"x", os.urandom(1000)):
+            friend.send(frame)
+        friend.send_multipart([pack_header(frames.STATUS, 2)] * 2)
+        friend.send(pack_header(frames.RECORDS, 3))  # of one that never pinged
+        friend.send(pack_header(frames.STATUS, 4))
+        assert control.header(memoryview(friend.recv())).kind == frames.STATUS
+    assert dropped(cluster, "shard1", "malformed") == before[0] + 4
+    assert dropped(cluster, "shard1", "unknown_sender") == before[1] + 1
+
+
+def key_of(cluster, shard):
+    """The key pair of a shard's node."""
+    node = cluster.node_of(shard)
+    key = keys.load_node_key(cluster.keys_of(node), node)
+    return key.public.encode(), key.secret.encode()
+
+
 def link_of(cluster, shard):
     """Where a shard is linked to: host and port."""
     link = cluster.document["shards"][cluster.shards.index(shard)]["link"]
@@ -352,11 +374,8 @@ GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x01" + b"CURVE".ljust(20, b"\0") + by
 
 def replayed(knocking, cluster, shard):
     """All that a friend said to the shard, once more."""
-    node = cluster.node_of(shard)
-    mine = keys.load_node_key(cluster.keys_of(node), node)
     with Recorder(link_of(cluster, shard)) as recorder:
-        address = recorder.address
-        friend = talk_as(knocking, cluster, shard, address, (mine.public.encode(), mine.secret.encode()))
+        friend = talk_as(knocking, cluster, shard, recorder.address, key_of(cluster, shard))
         assert control.header(memoryview(friend.recv())).kind == frames.STATUS
         friend.close()
     stranger(knocking, cluster, shard, bytes(recorder.heard))
