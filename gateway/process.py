@@ -49,6 +49,7 @@ class GatewayProcess:
         told = Told(self._totals, self.periodic.healthy)
         self.gateway = GatewayService(config, sockets, self.links.connect, self.links.count, told)
         self.links.answer = self.gateway.send_answers
+        self.gateway.udp.busy = self.links.busy
         self.admin = AdminServer(config.admin_of(gateway), self.periodic.health)
         self.admin.metrics.sources += [self.gateway, self.links]
         self.figures = Figures(self.gateway)
@@ -115,7 +116,8 @@ class GatewayProcess:
                 continue
             told = control.read_report(link.pong.report)
             for name in totals:
-                totals[name] += int(told.get(name, 0))
+                value = told.get(name, 0)
+                totals[name] += value if isinstance(value, int) else 0
         return totals
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
 
     from common.control import Hello
+    from common.link_state import LinkState
     from common.links import Context, KeyPair
     from gateway.router import Link, Router
     from gateway.shards import Shards
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FIRST_WAIT = 2.0  # seconds in which all shards should have answered a first ping
-LAST_WAIT = 0.5  # seconds for the last replies
+LARGE = 512  # datagrams of a batch; smaller ones would be better later, and larger
+LAST_WAIT = 2.0  # seconds for the last replies
 
 
 class RemoteLink:
@@ -33,6 +35,7 @@ class RemoteLink:
 
     def __init__(self, links: ShardLinks, router: Router, index: int) -> None:
         self.sockets = links.sockets
+        self.look = links.look
         self.router = router
         self.index = index
         self.state = links.shards.links[index]
@@ -51,6 +54,7 @@ class RemoteLink:
             else:
                 state.note_broken()
                 self.shed += many
+                self.look(milliseconds())  # the next frame goes to another
         elif not records.has_room(index):
             self.shed += records.drop(index)
 
@@ -75,6 +79,7 @@ class ShardLinks:
         self.remote: list[RemoteLink] = []
         self.nobody: Nobody | None = None
         self.router: Router | None = None
+        self.asked: list[LinkState] = []  # shards that are heard and do not stop
         self.answer: Callable[[], None] = lambda: None
         self.timer: asyncio.TimerHandle | None = None
         self.heard = asyncio.Event()  # all shards, for the first time
@@ -102,6 +107,16 @@ class ShardLinks:
             silent = [link.name for link in self.shards.links if link.pong is None]
             log.warning("not heard of yet: %s", ", ".join(silent))
 
+    def busy(self, many: int) -> bool:
+        """Whether every shard that is heard has enough to do already, if batches have `many` datagrams.
+
+        A frame costs as much as some dozen records, so while one is under way it is better to let more gather. Not if
+        batches are large: then a shard may have the next frame at hand while the gateway deals with replies.
+        """
+        enough = 1 if many < LARGE else 2
+        asked = self.asked
+        return bool(asked) and all(link.unanswered >= enough for link in asked)
+
     async def finish(self) -> None:
         """Wait a little for replies that are under way."""
         deadline = milliseconds() + 1000 * LAST_WAIT
@@ -122,15 +137,18 @@ class ShardLinks:
         now = milliseconds()
         self._beat(now)
         self.sockets.tick()
-        self._look(now)
+        self.look(now)
 
     def _beat(self, now: int) -> None:
         if self.shards.beat(now):
             log.warning("the process had stood still: replies that waited meanwhile are not taken")
 
-    def _look(self, now: int) -> None:
+    def look(self, now: int) -> None:
+        """See who is heard, and whom to ask."""
         if self.shards.look(now):
             self._reroute()
+        # With nobody heard there is nothing to wait for.
+        self.asked = [link for link, usable in zip(self.shards.links, self.shards.usable, strict=True) if usable]
         if not self.heard.is_set() and self.shards.all_heard():
             self.heard.set()
 
@@ -155,7 +173,7 @@ class ShardLinks:
             self.router.take_replies(frame, self.sockets.address)
             self.answer()
         else:
-            self._look(now)
+            self.look(now)
         if self.router.records.waiting(index):  # there may be room again
             self.router.dispatch()
             self.answer()

@@ -73,8 +73,8 @@ class Shards:
         return all(link.pong is not None for link in self.links)
 
     def unanswered(self) -> int:
-        """Frames of records that are unanswered, of all links."""
-        return sum(link.unanswered for link in self.links)
+        """Frames of records that may still be answered, of all links."""
+        return sum(link.unanswered for link, usable in zip(self.links, self.usable, strict=True) if usable)
 
     def _note_pong(self, index: int, number: int, hello: control.Hello, now: int) -> None:
         link = self.links[index]

@@ -508,6 +508,8 @@ class SliceStore:
             if self.peers.leechers > 0:
                 partial = self.word32(head + 12)
         self.line[0] = REPLY
+        if self.whole[self._slice_of(at)] == 0:
+            self.line[0] |= cython.cast(u64, 1) << 40
         self.line[1] = cython.cast(u64, partial) | (cython.cast(u64, completed) << 32)
         self.line[2] = turn32(self.peers.seeders) | (turn32(completed) << 32)
         self.line[3] = turn32(self.peers.leechers)

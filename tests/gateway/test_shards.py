@@ -171,6 +171,8 @@ def test_states_of_a_late_pong_are_not_believed(cluster):
 
 
 def test_replies_of_this_life_are_taken(cluster):
+    cluster.hear(0, 1, 2)
+    cluster.look()
     cluster.shards.links[1].note_sent()
     assert cluster.shards.unanswered() == 1
     assert cluster.take(1, cluster.replies())
@@ -195,6 +197,16 @@ def test_replies_over_five_seconds_old_are_not_taken(cluster):
 def test_replies_that_are_not_taken_leave_their_place_in_the_window(cluster):
     cluster.shards.links[0].note_sent()
     cluster.take(0, cluster.replies(boot=0))
+    assert cluster.shards.links[0].unanswered == 0
+
+
+def test_what_a_silent_shard_owes_will_not_be_answered(cluster):
+    cluster.hear(0, 1, 2)
+    cluster.look()
+    cluster.shards.links[1].note_sent()
+    cluster.now += SILENT + 1
+    cluster.hear(0, 2)
+    cluster.look()
     assert cluster.shards.unanswered() == 0
 
 
