@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from time import monotonic_ns
+import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -13,9 +13,13 @@ STALL = 2000  # ms without a beat after which a process has been away
 TOO_OLD = 5000  # ms after which a frame is not for it any longer
 
 
+# A suspended machine must notice that it was: CLOCK_MONOTONIC stands still meanwhile.
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
 def milliseconds() -> int:
     """A clock that never goes back."""
-    return monotonic_ns() // 1_000_000
+    return time.clock_gettime_ns(_CLOCK) // 1_000_000
 
 
 def random_boot() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 import zmq
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from common.control import Hello
     from common.link_state import LinkState
     from common.links import Context, KeyPair, Socket
+
+log = logging.getLogger(__name__)
 
 TICK = 0.1  # seconds between two looks at what is due
 
@@ -58,10 +61,7 @@ class LinkSockets:
         now = milliseconds()
         for index, state in enumerate(self.states):
             if state.connection_due(now):
-                self.reconnections += 1
-                loop = self.watched[index].loop
-                self.watched[index].close()
-                self.watched[index] = self._connect(loop, index)
+                self._reconnect(index)
             if (number := state.ping_due(now)) is not None:
                 # Nobody there is no news: the pong will not come.
                 self.send(index, pack_hello(frames.PING, number, self.hello(now)))
@@ -82,6 +82,17 @@ class LinkSockets:
         for watched in self.watched:
             watched.close()
         self.watched = []
+
+    def _reconnect(self, index: int) -> None:
+        """A new socket to a shard; the old one stays if there is no room for another."""
+        old = self.watched[index]
+        try:
+            self.watched[index] = self._connect(old.loop, index)
+        except zmq.ZMQError as error:
+            log.warning("no new link to %s: %s", self.states[index].name, zmq.strerror(error.errno or 0))
+            return
+        self.reconnections += 1
+        old.close()
 
     def _connect(self, loop: AbstractEventLoop, index: int) -> links.Watched:
         address, theirs = self.addresses[index]

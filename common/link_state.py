@@ -40,6 +40,7 @@ class LinkState:
         self.sent = 0
         self.unanswered = 0
         self.late = 0  # pongs that came too late
+        self.lost = 0  # frames of records whose replies did not come
 
     def __repr__(self) -> str:
         return (
@@ -79,6 +80,7 @@ class LinkState:
         self.pong = hello
         self.heard, sent = max(ping[0], self.heard or 0), ping[1]
         self.round_trip = now - ping[0]
+        self.lost += max(0, self.unanswered - (self.sent - sent))
         self.unanswered = self.sent - sent
         return True
 
@@ -133,5 +135,6 @@ class LinkState:
             "silent": self.is_silent(now),
             "refused": self.refused,
             "unanswered": self.unanswered,
+            "lost": self.lost,
             "round_trip_ms": self.round_trip,
         }

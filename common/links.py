@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from struct import Struct
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import zmq
 from zmq.auth.base import Authenticator
-from zmq.utils.monitor import parse_monitor_message
+
+from common.link_state import WINDOW
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Handle
@@ -28,8 +30,10 @@ Context: TypeAlias = "zmq.Context[zmq.Socket[bytes]]"
 HANDSHAKE = 5000  # ms that one may take
 LONGEST_RECORDS = 1 << 20  # bytes of a message to a shard
 LONGEST_REPLIES = 8 << 20  # and from it
-QUEUED = 1000  # messages of a link: far more than the window lets be unanswered
+QUEUED = 2 * WINDOW + 16  # messages of a link: more than the window lets be unanswered, pings included
 MOST = 16  # messages taken in a turn of the loop: each may have a thousand records
+MOST_EVENTS = 256  # the same of what strangers cause, which is small
+EVENT = Struct("<HI")  # kind and value
 # Plain numbers: the flags of pyzmq are enums, whose sums and tests cost as much as a small message.
 NOBLOCK = int(zmq.NOBLOCK)
 MORE_NOBLOCK = int(zmq.SNDMORE | zmq.NOBLOCK)
@@ -116,6 +120,8 @@ def _socket(context: Context, kind: int, longest: int) -> Socket:
     sock.handshake_ivl = HANDSHAKE
     sock.maxmsgsize = longest
     sock.sndhwm = sock.rcvhwm = QUEUED
+    sock.tcp_keepalive = 1  # a machine that vanished is noticed even if nothing is sent to it
+    sock.tcp_keepalive_idle, sock.tcp_keepalive_intvl, sock.tcp_keepalive_cnt = 30, 10, 3
     return sock
 
 
@@ -126,8 +132,9 @@ class Watched:
     `check` afterwards, as sending may have eaten the change.
     """
 
-    def __init__(self, loop: AbstractEventLoop, sock: Socket, take: Callable[[], bool]) -> None:
+    def __init__(self, loop: AbstractEventLoop, sock: Socket, take: Callable[[], bool], most: int = MOST) -> None:
         self.loop = loop
+        self.most = most
         self.sock = sock
         self.take = take
         self.fd = int(sock.getsockopt(zmq.FD))
@@ -137,9 +144,8 @@ class Watched:
 
     def on_ready(self) -> None:
         """Take what is there; the rest in the next turn."""
-        self.scheduled = None
         try:
-            for _ in range(MOST):
+            for _ in range(self.most):
                 if not self.take():
                     return
         except Exception:
@@ -150,7 +156,11 @@ class Watched:
     def check(self) -> None:
         """See to it that what waits is taken."""
         if self.scheduled is None and is_readable(self.sock):
-            self.scheduled = self.loop.call_soon(self.on_ready)
+            self.scheduled = self.loop.call_soon(self._on_turn)
+
+    def _on_turn(self) -> None:
+        self.scheduled = None
+        self.on_ready()
 
     def close(self) -> None:
         """Close the socket."""
@@ -173,7 +183,7 @@ class Doorman:
         self.waiting: dict[int, None] = {}  # accepted connections whose handshake is not done, the oldest first
         self.has_failed = False  # the connection that is closed next
         self.door = sock
-        self.monitor = Watched(loop, sock.get_monitor_socket(EVENTS), self._take_event)
+        self.monitor = Watched(loop, _monitor(sock), self._take_event, MOST_EVENTS)
         self.auth = Authenticator(sock.context, log=logging.getLogger("shoal.zap"))
         self.auth.configure_curve_callback("*", self)
         self.auth.start()
@@ -196,17 +206,16 @@ class Doorman:
         parts = receive_parts(self.monitor.sock)
         if parts is None:
             return False
-        event = parse_monitor_message(parts)
-        kind = event["event"]
+        kind, value = EVENT.unpack(parts[0])
         if kind == zmq.Event.ACCEPTED:
-            self.waiting[event["value"]] = None
+            self.waiting[value] = None
         elif kind == zmq.Event.HANDSHAKE_SUCCEEDED:
             # It does not say whose: most likely of the one that came last, as who says nothing stays for long.
             if self.waiting:
                 self.waiting.popitem()
         elif kind == zmq.Event.DISCONNECTED:
-            if event["value"] in self.waiting:
-                del self.waiting[event["value"]]
+            if value in self.waiting:
+                del self.waiting[value]
                 self.refused["not_zeromq"] += not self.has_failed
             elif self.has_failed and self.waiting:
                 self.waiting.popitem()  # it was another's that was done
@@ -221,6 +230,20 @@ class Doorman:
         self.door.disable_monitor()
         self.monitor.close()
         self.zap.close()
+
+
+def _monitor(sock: Socket) -> Socket:
+    """What happens to a socket's connections, as messages.
+
+    Their number has no limit: libzmq's one I/O thread would wait for us otherwise, and with it all links.
+    """
+    address = f"inproc://monitor-{id(sock)}"
+    sock.monitor(address, EVENTS)
+    monitor: Socket = sock.context.socket(zmq.PAIR)
+    monitor.linger = 0
+    monitor.rcvhwm = 0
+    monitor.connect(address)
+    return monitor
 
 
 def receive_parts(sock: Socket) -> list[bytes] | None:

@@ -152,5 +152,5 @@ def announce_urls(sockets: list[socket.socket]) -> list[str]:
 
 
 def main(words: Sequence[str]) -> int:
-    """Exit code 0 after a clean stop, 2 if the configuration cannot work here."""
+    """Exit code 0 after a clean stop, 2 if the configuration cannot work, 1 if something is missing here."""
     return process.run("gateway", make, (ConfigError, keys.KeyFileError, listening.ListenError), words)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING, Protocol
 
+from common import frames
 from common.batch_io import address_of
 
 if TYPE_CHECKING:
@@ -61,10 +62,14 @@ class Nobody:
         self.empty = router.records.empty
         self.address = address_of(self.empty)
         self.answered = 0
+        self.unasked = 0
 
     def hand_over(self, index: int) -> None:
         """Answer here."""
         records = self.router.records
-        self.answered += records.waiting(index)
+        many = records.waiting(index)
         length = records.answer_empty(index, secrets.randbits(64))
+        answered = (length - frames.HEADER) // frames.REPLY
+        self.answered += answered
+        self.unasked += many - answered
         self.router.take_replies(self.empty[:length], self.address)

@@ -173,7 +173,8 @@ class GatewayService:
 
     def _make_connections(self, listeners: list[socket.socket], datagrams: int) -> Connections:
         wanted = self.config.http
-        others = OTHER_FILES + MOST + 2 * datagrams + len(listeners)  # a UDP socket has an epoll set of its own
+        # A UDP socket has an epoll set of its own, a link three descriptors.
+        others = OTHER_FILES + MOST + 2 * datagrams + len(listeners) + 3 * self.records.links
         room = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - others
         if room < wanted.connections:
             log.info(

@@ -114,8 +114,10 @@ class ShardLinks:
         batches are large: then a shard may have the next frame at hand while the gateway deals with replies.
         """
         enough = 1 if many < LARGE else 2
-        asked = self.asked
-        return bool(asked) and all(link.unanswered >= enough for link in asked)
+        for link in self.asked:
+            if link.unanswered < enough:
+                return False
+        return bool(self.asked)
 
     async def finish(self) -> None:
         """Wait a little for replies that are under way."""
@@ -172,8 +174,6 @@ class ShardLinks:
         if self.shards.take(index, frame, now):
             self.router.take_replies(frame, self.sockets.address)
             self.answer()
-        else:
-            self.look(now)
         if self.router.records.waiting(index):  # there may be room again
             self.router.dispatch()
             self.answer()
@@ -204,9 +204,13 @@ class ShardLinks:
             "shoal_link_heard", heard, "shard", by_shard(not link.is_silent(now) for link in states)
         )
         late = "Pongs that came too late"
+        lost = "Frames of records whose replies did not come"
+        yield metrics.named("shoal_link_lost_frames", lost, "shard", by_shard(link.lost for link in states))
         yield metrics.named("shoal_link_late_pongs", late, "shard", by_shard(link.late for link in states))
         yield metrics.named("shoal_link_dropped", "Frames not taken, by reason", "reason", self.shards.dropped)
-        answered = self.nobody.answered if self.nobody else 0
-        yield metrics.counter("shoal_empty_answers", "Announces answered without a shard", answered)
+        if self.nobody is not None:
+            yield metrics.counter("shoal_empty_answers", "Announces answered without a shard", self.nobody.answered)
+            unasked = "Scrapes that no shard could be asked for"
+            yield metrics.counter("shoal_unasked_scrapes", unasked, self.nobody.unasked)
         yield metrics.counter("shoal_stalls", "Times that the process stood still", self.shards.me.life.stalls)
         yield metrics.counter("shoal_link_reconnections", "New links to silent shards", self.sockets.reconnections)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 RECEIVER = Struct("<QQ")  # boot and tick, in a header
 MOST_PEERS = 4096  # processes that are known at once
+MOST_OF_A_NAME = 8
 FORGET = 60_000  # ms since its last ping after which a process is forgotten
 
 
@@ -104,6 +105,12 @@ class ShardMachine:
         RECEIVER.pack_into(replies, frames.AT_BOOT, peer.hello.boot, peer.hello.tick)
         return replies
 
+    def _make_room(self, name: str) -> None:
+        """A name has a few places: a process that comes again and again leaves those of its former lives."""
+        same = [sender for sender, peer in self.peers.items() if peer.hello.name == name]
+        if len(same) >= MOST_OF_A_NAME:
+            del self.peers[min(same, key=lambda sender: self.peers[sender].heard)]
+
     def _pong(self, sender: bytes, number: int, hello: Hello, now: int) -> bytes | None:
         mine = self.me.hello(now, self.report())
         if (hello.cluster, hello.slices) != (mine.cluster, mine.slices):
@@ -111,11 +118,14 @@ class ShardMachine:
             self.dropped["other_cluster"] += 1
             self.peers.pop(sender, None)
             return pack_hello(frames.PONG, number, mine._replace(states=self.states, report=b""))
+        if hello.role != frames.ROLE_GATEWAY:
+            hello = hello._replace(report=b"")  # nobody reads it
         peer = self.peers.get(sender)
         if peer is None:
             if len(self.peers) >= MOST_PEERS:
                 self.dropped["crowd"] += 1
                 return None
+            self._make_room(hello.name)
             peer = self.peers[sender] = Peer(hello, now)
         peer.hello, peer.heard = hello, now
         return pack_hello(

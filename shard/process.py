@@ -189,6 +189,6 @@ def make(start: Start) -> ShardProcess:
 
 
 def main(words: Sequence[str]) -> int:
-    """Exit code 0 after a clean stop, 2 if the configuration cannot work here."""
+    """Exit code 0 after a clean stop, 2 if the configuration cannot work, 1 if something is missing here."""
     mistakes = (ConfigError, keys.KeyFileError, links.LinkError, OutOfMemoryError)
     return process.run("shard", make, mistakes, words)

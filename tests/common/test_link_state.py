@@ -283,7 +283,18 @@ def test_an_operator_is_shown_the_link(link):
         "silent": False,
         "refused": "",
         "unanswered": 1,
+            "lost": 0,
         "round_trip_ms": 0,
     }
     assert link.show(START + SILENT + 1)["silent"] is True
     assert "shard1" in repr(link)
+
+
+def test_frames_whose_replies_did_not_come_are_counted(link):
+    for _ in range(3):
+        link.note_sent()
+    link.note_replies()
+    number = ping(link, START)
+    link.note_sent()
+    assert link.take_pong(number, pong(), START)
+    assert (link.lost, link.unanswered) == (2, 1)

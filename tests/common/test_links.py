@@ -194,10 +194,10 @@ async def test_all_that_waits_is_taken_though_sending_ate_the_news(tmp_path):
     """Many at once, more than are taken in a turn of the loop."""
     async with opened(Door, f"ipc://{tmp_path}/link", None) as door, opened(Caller, door.address, None) as caller:
         await until(lambda: caller.say(b"0"))
-        for number in range(1, 500):
+        for number in range(1, 120):
             assert caller.say(b"%d" % number)
-        await until(lambda: len(caller.heard) == 500)
-        assert caller.heard == [[b"%d" % number] for number in range(500)]
+        await until(lambda: len(caller.heard) == 120)
+        assert caller.heard == [[b"%d" % number] for number in range(120)]
 
 
 @on_loop
@@ -449,3 +449,16 @@ async def test_with_no_known_key_nobody_is_let_in():
 @on_loop
 async def test_memory_for_frames_fits_the_longest_message():
     assert len(allocate(links.LONGEST_REPLIES)) >= links.LONGEST_REPLIES
+
+
+@on_loop
+async def test_a_crowd_of_strangers_keeps_no_friend_waiting_while_the_loop_is_elsewhere():
+    """What they cause waits to be counted; libzmq's one thread, which all links need, must not wait for that."""
+    crowd = 3000
+    async with opened(Door, "tcp://127.0.0.1:*") as door, opened(Caller, door.address) as caller:
+        await caller.echo(b"before")
+        for _ in range(crowd):
+            with socket.create_connection(("127.0.0.1", door.port), timeout=20) as stranger:
+                stranger.sendall(bytes(64))
+        await caller.echo(b"after")
+        await until(lambda: sum(door.refused.values()) == crowd)

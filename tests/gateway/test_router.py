@@ -1,5 +1,6 @@
 import pytest
 
+from common import frames
 from gateway.router import Nobody, Router
 
 
@@ -11,7 +12,7 @@ class Records:
         self.links = len(waiting)
         self.frame_size = 4
         self.view = memoryview(bytes(range(4 * self.links)))
-        self.empty = memoryview(bytearray(b"replies of nobody"))
+        self.empty = memoryview(bytearray(range(256)) * 3)
         self.closed = []
         self.drawn = []
 
@@ -24,9 +25,10 @@ class Records:
         return many
 
     def answer_empty(self, link, entropy):
+        """All but one are announces."""
         self.drawn.append(entropy)
-        self.many[link] = 0
-        return 7
+        many, self.many[link] = self.many[link], 0
+        return frames.HEADER + (many - 1) * frames.REPLY
 
 
 class Codec:
@@ -103,10 +105,10 @@ def test_nobody_answers_here_and_counts(router, monkeypatch):
     nobody = Nobody(router)
     router.links[2] = nobody
     router.dispatch()
-    assert router.udp.encoded == [(b"replies", 99)]
-    assert nobody.answered == 4
+    assert router.udp.encoded == [(bytes(router.records.empty[: frames.HEADER + 3 * frames.REPLY]), 99)]
+    assert (nobody.answered, nobody.unasked) == (3, 1)
     router.records.many[2] = 5
     router.dispatch()
-    assert nobody.answered == 9
+    assert (nobody.answered, nobody.unasked) == (7, 2)
     assert len(set(router.records.drawn)) == 2
     assert all(0 <= drawn < 1 << 64 for drawn in router.records.drawn)

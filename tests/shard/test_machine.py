@@ -149,6 +149,19 @@ def test_no_more_processes_are_known_than_there_is_room_for(rig, monkeypatch):
     assert rig.dropped == {"crowd": 1}
 
 
+def test_a_process_that_comes_again_and_again_has_a_few_places(rig):
+    for number in range(machine.MOST_OF_A_NAME + 2):
+        rig.now += 1
+        assert rig.ping(sender=b"%d" % number, boot=number + 1)
+    assert rig.ping(sender=b"other", name="other")
+    assert list(rig.machine.peers) == [*(b"%d" % number for number in range(2, machine.MOST_OF_A_NAME + 2)), b"other"]
+
+
+def test_reports_of_gateways_alone_are_kept(rig):
+    rig.ping(sender=b"1", role=frames.ROLE_SHARD, report=b'{"big":1}')
+    assert rig.machine.peers[b"1"].hello.report == b""
+
+
 def test_a_process_that_does_not_ping_for_a_minute_is_forgotten(rig):
     rig.ping(sender=b"1")
     rig.now += 1
