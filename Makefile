@@ -13,7 +13,7 @@ TESTABLE := .venv/.testable
 run: $(INSTALLED)
 	@.venv/bin/shoal up $(ARGS)
 
-test: $(INSTALLED) $(TESTABLE) .venv/bin/check-jsonschema
+test: $(INSTALLED) $(TESTABLE)
 	@tools/need aria2 transmission-daemon nginx-light curl iproute2 nftables dropbear-bin openssh-client
 	@.venv/bin/pytest $(ARGS)
 
@@ -47,9 +47,5 @@ $(TESTABLE): pyproject.toml | $(INSTALLED)
 .venv/.benchable: pyproject.toml | $(INSTALLED)
 	@tools/install bench
 	@touch $@
-
-# It brings the schema of the compose specification, for tests/cluster/test_compose.py.
-.venv/bin/check-jsonschema: | $(INSTALLED)
-	@.venv/bin/python -m pip install --quiet --disable-pip-version-check "check-jsonschema>=0.39,<0.40"
 
 .PHONY: run test bench lint fuzz image image-test
