@@ -95,7 +95,7 @@ def make(start: Start) -> Embedded:
 
 
 def main() -> int:
-    """Exit code 0 after a clean stop, 2 if the configuration cannot work here."""
+    """Exit code 0 after a clean stop, 2 if the configuration cannot work, 1 if something is missing here."""
     mistakes = (keys.KeyFileError, OutOfMemoryError, listening.ListenError)
     return process.run("shoal embedded", make, mistakes, sys.argv[1:])
 

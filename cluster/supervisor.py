@@ -10,9 +10,10 @@ arguments (of Python), fds. It stays small by importing nothing but the standard
 
 Signals: SIGTERM and SIGINT stop the workers (SIGTERM, 4 s later SIGKILL), first those with sockets, then the
 others, and end with 0; SIGHUP is passed on.
-Exit status 1: no worker is left that is neither taken out nor refused.
+Exit status 1: every worker is taken out, and none of them ever ran for a minute, or all refuse their configuration.
 """
 
+import contextlib
 import json
 import logging
 import math
@@ -53,9 +54,10 @@ class Supervisor:
         # Signals are taken from the queue where it suits; they never interrupt.
         signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # inherited: a worker has no handler yet while it starts
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # if whoever started us ignores it, no end would be told
         while True:
             self.start()
-            if all(worker.out for worker in self.workers):
+            if self.is_over():
                 log.error("no worker is left")
                 return 1
             number = self.wait()
@@ -67,6 +69,12 @@ class Supervisor:
                     os.kill(worker.pid, signal.SIGHUP)
             for worker, status in self.reap():
                 worker.ended(status)
+
+    def is_over(self) -> bool:
+        """Whether there is nothing to wait for: what worked once may work again, as soon as a port is free."""
+        if not all(worker.out for worker in self.workers):
+            return False
+        return all(worker.due == math.inf for worker in self.workers) or not any(one.settled for one in self.workers)
 
     def running(self) -> list[Worker]:
         """The workers that have a process."""
@@ -118,7 +126,8 @@ class Supervisor:
             if worker.pid:
                 log.warning("%s did not stop within %g s and is killed", worker.name, patience)
                 os.kill(worker.pid, signal.SIGKILL)
-                os.waitpid(worker.pid, 0)
+                with contextlib.suppress(ChildProcessError):
+                    os.waitpid(worker.pid, 0)
                 worker.pid = 0
 
 

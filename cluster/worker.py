@@ -18,11 +18,10 @@ from common import sockets
 log = logging.getLogger("shoal.supervisor")
 
 FIRST_DELAY, LAST_DELAY = 0.1, 10.0  # seconds before another process is started
-SETTLED = 60.0  # one that ran for so long has the first delay again
-QUICK = 5.0  # seconds; to start takes one, and more on a busy machine
-MOST_QUICK = 5
+SETTLED = 60.0  # one that ran for so long has the first delay again, and is no part of a crash loop
+MOST_SHORT = 5  # lives below SETTLED, in a row
 AGAIN = 30.0  # seconds before one that is taken out is tried again
-REFUSED = 2  # exit status: the configuration cannot work
+REFUSED = 2  # exit status: the configuration cannot work; 1 is for what may pass by itself
 NOT_STARTED = 127
 
 
@@ -45,8 +44,9 @@ class Worker:
     """A process that is kept running.
 
     Its sockets stay open while there is none, so that what comes waits for the next. If five in a row end within
-    a second it is taken out: the sockets are closed, so that the system gives all to others at the same port, and
-    they are opened again for a try now and then. `out` is true from then to the try; for good if it is refused.
+    a minute each it is taken out: the sockets are closed, so that the system gives all to others at the same port,
+    and they are opened again for a try now and then. `out` is true from then to the try; for good if it refuses its
+    configuration, unless it has worked with that: `settled` is true once it has run for a minute.
     """
 
     def __init__(self, name: str, command: Sequence[str], listening: list[socket.socket], user: User | None) -> None:
@@ -60,7 +60,8 @@ class Worker:
         self.due = 0.0  # when to start
         self.out = False
         self.delay = FIRST_DELAY
-        self.quick = 0  # that ended within QUICK, in a row
+        self.short = 0  # lives below SETTLED, in a row
+        self.settled = False  # whether it ever ran for so long
 
     def __repr__(self) -> str:
         return f"<Worker {self.name} " + (f"{self.pid}>" if self.pid else "taken out>" if self.out else "waiting>")
@@ -87,16 +88,19 @@ class Worker:
         now = time.monotonic()
         lived = now - self.started
         self.pid = 0
-        self.quick = self.quick + 1 if lived < QUICK else 0
+        self.short += 1
         if lived >= SETTLED:
+            self.settled = True
+            self.short = 0
             self.delay = FIRST_DELAY
         how = describe(status)
-        if status == REFUSED:
+        if status == REFUSED and not self.settled:
             self.take_out(math.inf)
             log.error("%s cannot work with this configuration and is taken out for good", self.name)
-        elif self.quick >= MOST_QUICK:
+        elif self.short >= MOST_SHORT:
             self.take_out(now + AGAIN)
-            log.error("%s ended: %s; %d in a row ended at once, it is taken out", self.name, how, self.quick)
+            lives = f"{self.short} in a row ended within {SETTLED:g} s"
+            log.error("%s ended after %.1f s: %s; %s, it is taken out", self.name, lived, how, lives)
         else:
             log.error("%s ended after %.1f s: %s; another in %g s", self.name, lived, how, self.delay)
             self.due = now + self.delay

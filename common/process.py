@@ -163,9 +163,10 @@ def read_arguments(program: str, words: Sequence[str]) -> Start:
 def run(
     program: str, make: Callable[[Start], Worker], mistakes: tuple[type[Exception], ...], words: Sequence[str]
 ) -> int:
-    """Be a worker until told to stop. Exit code 0 after a clean stop, 2 if it cannot work so.
+    """Be a worker until told to stop. Exit code 0 after a clean stop, 2 if its configuration can never work.
 
-    make: is called on the running loop. mistakes: what it raises that is the operator's to mend.
+    make: is called on the running loop. mistakes: what else it raises that is the operator's to mend; one line, and
+    exit code 1, as such things pass: a port is free again, an address or a file is there.
     """
     try:
         start = read_arguments(program, words)
@@ -179,7 +180,7 @@ def run(
         if not isinstance(error, (ConfigError, AdminError, *mistakes)):
             raise
         log.error("%s", error)
-        return 2
+        return 2 if isinstance(error, ConfigError) else 1
     return 0
 
 

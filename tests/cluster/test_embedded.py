@@ -1,11 +1,14 @@
 """The embedded tracker as an operator sees it: what it counts, its health, its restarts and its end."""
 
 import asyncio
+import json
 import logging
 import os
 import select
 import signal
 import socket
+import subprocess
+import sys
 import time
 import urllib.request
 
@@ -23,6 +26,7 @@ from trackers import (
     pack_name,
     parse_metrics,
     scrape_request,
+    settings,
 )
 
 from cluster import embedded
@@ -296,6 +300,36 @@ def test_announce_urls():
         sock.close()
 
 
+def up_with_taken_admin(tmp_path, taken):
+    """`shoal up` whose admin address is somebody else's."""
+    file = tmp_path / "cluster.yaml"
+    admin = "{}:{}".format(*taken.getsockname())
+    file.write_text(json.dumps(settings(tmp_path / "data", admin=admin)))
+    command = [sys.executable, "-P", "-m", "cluster", "up", "--config", str(file)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def test_an_admin_address_that_is_not_free_for_a_moment_is_tried_again(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken, up_with_taken_admin(tmp_path, taken) as tracker:
+        for line in tracker.stdout:
+            if "tracker ended after" in line:
+                taken.close()
+            if line.startswith("announce URL: "):
+                break
+        tracker.send_signal(signal.SIGTERM)
+        tracker.stdout.read()
+        assert tracker.wait(PATIENCE) == 0
+
+
+def test_an_admin_address_that_stays_taken_ends_it(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken, up_with_taken_admin(tmp_path, taken) as tracker:
+        said = tracker.stdout.read()
+        assert tracker.wait(PATIENCE) == 1
+        assert "Traceback" not in said
+        assert said.count(f"admin: cannot listen on 127.0.0.1:{taken.getsockname()[1]} (TCP): ") == 5
+        assert said.splitlines()[-1].endswith("no worker is left")
+
+
 @pytest.mark.parametrize(
     ("error", "line"),
     [
@@ -304,7 +338,7 @@ def test_announce_urls():
         (AdminError("admin: taken"), "admin: taken"),
     ],
 )
-def test_what_cannot_work_is_one_line_and_status_2(monkeypatch, caplog, error, line):
+def test_what_is_missing_is_one_line_and_status_1_as_it_may_come_back(monkeypatch, caplog, error, line):
     def fail(coroutine):
         coroutine.close()
         raise error
@@ -316,6 +350,6 @@ def test_what_cannot_work_is_one_line_and_status_2(monkeypatch, caplog, error, l
     monkeypatch.setattr("sys.argv", words)
     monkeypatch.setattr(process.logs, "set_up", lambda *_, **__: None)
     monkeypatch.setattr(process.uvloop, "run", fail)
-    assert embedded.main() == 2
+    assert embedded.main() == 1
     assert line in caplog.text
     os.close(fd)

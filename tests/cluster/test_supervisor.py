@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import os
 import signal
 import socket
@@ -24,11 +25,12 @@ from common import logs
 from cluster import supervisor, worker
 logs.set_up("info", "json", sys.stdout)
 worker.AGAIN = float(sys.argv[1])
-worker.QUICK = 100.0  # however slow the machine is
+worker.SETTLED = 100.0  # however slow the machine is
 workers = [
     worker.Worker(name, [sys.executable, "-P", *command], [socket.socket(fileno=fd) for fd in fds], None)
     for name, command, fds in json.loads(sys.argv[2])
 ]
+workers[0].settled = sys.argv[4] == "settled"
 sys.exit(supervisor.Supervisor(workers, int(sys.argv[3])).run())
 """
 
@@ -43,10 +45,11 @@ def datagram_socket(port=0, shared=False):
 class Watched:
     """A running supervisor, and what it and its workers say.
 
-    `manners` has for each worker what it is to do; `doors` its sockets, by default two for the first.
+    `manners` has for each worker what it is to do; `doors` its sockets, by default two for the first. `settled`: as if
+    the first had run for a minute before; `handling`: of SIGCHLD, by whoever starts the supervisor.
     """
 
-    def __init__(self, *manners, doors=None, again=30.0, more=()):
+    def __init__(self, *manners, doors=None, again=30.0, more=(), settled=False, handling=signal.SIG_DFL):
         self.doors = doors or [[datagram_socket(), datagram_socket()]]
         config_fd = start.config_file(Config())
         workers = []
@@ -56,8 +59,15 @@ class Watched:
             command = [str(WORKER), manner, *(["--name", name] if len(manners) > 1 else []), *map(str, more)]
             workers.append((name, command, fds))
         command = [sys.executable, "-P", "-c", CODE, str(again), json.dumps(workers), str(config_fd)]
+        command += ["settled" if settled else "new"]
         kept = (config_fd, *(fd for _, _, fds in workers for fd in fds))
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, pass_fds=kept)
+        self.process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            text=True,
+            pass_fds=kept,
+            preexec_fn=lambda: signal.signal(signal.SIGCHLD, handling),
+        )
         os.close(config_fd)
         self.unheard = []  # what was said while something else was waited for
 
@@ -157,11 +167,33 @@ def test_a_refused_configuration_ends_it(watch):
     assert "cannot work with this configuration" in said
 
 
-def test_five_quick_ends_in_a_row_end_it(watch):
+def test_who_worked_before_is_tried_again_even_if_it_says_that_it_cannot(watch):
+    watched = watch("exit2", settled=True)
+    for _ in range(2):
+        assert "exit status 2; another in" in watched.hear("w1 ended after")
+    assert watched.process.poll() is None
+
+
+def test_who_worked_before_is_waited_for_though_nobody_else_is_left(watch):
+    watched = watch("exit1", "exit2", again=0.1, settled=True)
+    assert watched.hear("w2 cannot work") == "with this configuration and is taken out for good"
+    for many in (5, 6, 7):
+        assert f"{many} in a row" in watched.hear("it is taken out")
+    watched.process.send_signal(signal.SIGTERM)
+    assert watched.end()[1] == 0
+
+
+@pytest.mark.parametrize("handling", [signal.SIG_IGN, signal.SIG_DFL])
+def test_ends_are_noticed_whatever_was_inherited(watch, handling):
+    watched = watch("exit7", handling=handling)
+    assert "exit status 7" in watched.hear("ended after")
+
+
+def test_five_short_lives_in_a_row_end_it(watch):
     said, status = watch("exit7").end()
     assert status == 1
     assert said.count("doors") == 5
-    assert "exit status 7; 5 in a row ended at once" in said
+    assert "exit status 7; 5 in a row ended within 100 s" in said
 
 
 def test_a_worker_that_ends_well_unasked_is_started_again(watch):
@@ -189,8 +221,8 @@ def test_a_command_that_cannot_be_started_counts_as_a_failure(watch, monkeypatch
     monkeypatch.setattr(sys.modules[__name__], "CODE", CODE.replace("sys.executable", "'/nonexistent'"))
     said, status = watch("stay").end()
     assert status == 1
-    assert said.count("ended after") == 4
-    assert "exit status 127; 5 in a row ended at once" in said
+    assert said.count("ended after") == 5
+    assert "exit status 127; 5 in a row ended within 100 s" in said
 
 
 def test_each_worker_gets_its_own_sockets_and_no_others(watch):
@@ -267,7 +299,7 @@ def test_a_refused_worker_is_left_out_for_good(watch):
 def test_no_worker_left_ends_it(watch):
     said, status = watch("exit7", "exit2").end()
     assert status == 1
-    assert "w1 ended: exit status 7; 5 in a row ended at once, it is taken out" in said
+    assert ": exit status 7; 5 in a row ended within 100 s, it is taken out" in said
     assert "w2 cannot work with this configuration" in said
     assert "no worker is left" in said
 
@@ -296,7 +328,7 @@ def test_a_worker_in_a_crash_loop_leaves_the_port_to_others(watch):
     watched = watch("exit7", "read", doors=doors)
     for (door,) in doors:
         door.close()  # ours would keep the port's group alive
-    assert "5 in a row ended at once, it is taken out" in watched.hear("w1 ended: exit status 7;")
+    assert watched.hear("it is taken out").startswith("w1 ended after")
     assert answered_by(address) == {"w2"}
 
 
@@ -307,7 +339,7 @@ def test_a_worker_that_was_taken_out_is_tried_again_and_comes_back(watch, tmp_pa
     watched = watch("once", "read", doors=doors, again=0.5, more=["--file", file])
     for (door,) in doors:
         door.close()
-    assert "6 in a row" in [watched.hear("w1 ended: exit status 7;") for _ in range(2)][1]  # one try, then a rest
+    assert "6 in a row" in [watched.hear("it is taken out") for _ in range(2)][1]  # one try, then a rest
     file.touch()
     watched.hear("cured")
     assert answered_by(address) == {"w1", "w2"}
@@ -320,7 +352,7 @@ def test_a_worker_whose_address_was_taken_meanwhile_is_tried_again(watch):
     doors[0][0].close()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
         while True:
-            watched.hear("w1 ended: exit status 7;")
+            watched.hear("it is taken out")
             with contextlib.suppress(OSError):  # this time a try was under way
                 other.bind(address)
                 break
@@ -336,21 +368,42 @@ def test_the_supervisor_is_small():
     assert kib < 16 << 10
 
 
-def test_only_workers_that_end_at_once_are_taken_out():
+def life(one, seconds, status=7):
+    """A process that ends after so long."""
+    one.started = time.monotonic() - seconds
+    one.ended(status)
+
+
+@pytest.mark.parametrize("seconds", [0.0, 6.0, 0.9 * worker.SETTLED])
+def test_five_lives_of_less_than_a_minute_in_a_row_are_a_crash_loop(seconds):
     one = worker.Worker("w", ["/nonexistent"], [], None)
-    for _ in range(2 * worker.MOST_QUICK):
-        one.started = time.monotonic() - worker.QUICK
-        one.ended(7)
-    assert not one.out
-    assert one.delay == worker.LAST_DELAY
-    one.started -= worker.SETTLED
-    one.ended(7)
-    assert one.delay == 2 * worker.FIRST_DELAY
-    for _ in range(worker.MOST_QUICK):
+    life(one, 0.0)
+    life(one, worker.SETTLED)  # no part of it
+    for _ in range(worker.MOST_SHORT):
         assert not one.out
-        one.started = time.monotonic()
-        one.ended(7)
+        life(one, seconds)
     assert one.out
+    assert one.due < math.inf
+
+
+def test_workers_that_settle_are_never_taken_out():
+    one = worker.Worker("w", ["/nonexistent"], [], None)
+    for _ in range(worker.MOST_SHORT):
+        life(one, worker.SETTLED)
+        for _ in range(worker.MOST_SHORT - 1):
+            life(one, 0.0)
+        assert not one.out
+    life(one, worker.SETTLED)
+    assert one.delay == 2 * worker.FIRST_DELAY
+
+
+def test_a_configuration_is_refused_for_good_only_by_who_never_worked_with_it():
+    new, old = (worker.Worker(name, ["/nonexistent"], [], None) for name in ("new", "old"))
+    life(new, 6.0, worker.REFUSED)
+    assert (new.out, new.due) == (True, math.inf)
+    life(old, worker.SETTLED)
+    life(old, 0.0, worker.REFUSED)
+    assert not old.out
 
 
 def test_an_exit_status_in_words():

@@ -23,6 +23,7 @@ WORKER = """
 import sys
 from common import process
 from common.config_errors import ConfigError
+from common.process import AdminError
 
 class Mistake(Exception):
     pass
@@ -36,6 +37,8 @@ class Worker:
     async def start(self):
         if self.name == "mistaken":
             raise Mistake("the operator's to mend")
+        if self.name == "deprived":
+            raise AdminError("admin: taken")
         if self.name == "broken":
             raise RuntimeError("a bug")
 
@@ -273,16 +276,21 @@ def test_a_worker_ends_in_order_when_its_supervisor_is_gone(launch):
 
 
 @pytest.mark.parametrize(
-    ("name", "told"), [("unfit", "shards: expected another, found this"), ("mistaken", "the operator's to mend")]
+    ("name", "told", "status"),
+    [
+        ("unfit", "shards: expected another, found this", 2),
+        ("mistaken", "the operator's to mend", 1),
+        ("deprived", "admin: taken", 1),
+    ],
 )
-def test_what_the_operator_must_mend_is_one_line_and_status_2(launch, name, told):
-    out, err, status = lines_of(launch("--name", name))
-    assert (out, status) == ([], 2)
+def test_what_the_operator_must_mend_is_one_line_and_status_2_only_if_it_cannot_pass(launch, name, told, status):
+    out, err, ended_with = lines_of(launch("--name", name))
+    assert (out, ended_with) == ([], status)
     (line,) = err
     assert told in line
 
 
-def test_a_bug_is_a_traceback_and_another_status(launch):
+def test_a_bug_is_a_traceback(launch):
     _, err, status = lines_of(launch("--name", "broken"))
     assert status == 1
     assert "RuntimeError: a bug" in err[-1]
