@@ -73,8 +73,7 @@ class Embedded:
     async def stop(self) -> None:
         """Stop reading, then end what is left."""
         self.periodic.cancel()
-        await self.gateway.stop(asyncio.get_running_loop())
-        await self.admin.stop()
+        await asyncio.gather(self.gateway.stop(asyncio.get_running_loop()), self.admin.stop())
 
     def hang_up(self) -> None:
         """Read the connection-id key again."""

@@ -12,7 +12,7 @@ from common.metrics import CONTENT_TYPE, Metrics
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-HEALTH_TIMEOUT = 2.0
+PATIENCE = 1.0  # seconds for connections to end
 
 
 class Admin:
@@ -35,7 +35,7 @@ class Admin:
     async def stop(self) -> None:
         """End all connections."""
         if self.runner is not None:
-            await asyncio.wait_for(self.runner.cleanup(), HEALTH_TIMEOUT)
+            await asyncio.wait_for(self.runner.cleanup(), PATIENCE)
 
     async def _metrics(self, _: web.Request) -> web.Response:
         return web.Response(body=self.metrics.text(), headers={"Content-Type": CONTENT_TYPE})

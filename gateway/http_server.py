@@ -8,6 +8,7 @@ answer that the client does not take, a client that has ended its side, another 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
 import select
@@ -98,6 +99,11 @@ class HttpServer:
     def under_way(self) -> int:
         """How many requests are not answered yet, or their answers not taken."""
         return self.connections.under_way()
+
+    async def finish(self, deadline: float) -> None:
+        """After a pause: let clients have their answers, until that time of the loop."""
+        while self.under_way() and asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(0.01)
 
     def stop(self, loop: AbstractEventLoop) -> None:
         """Close all connections."""
@@ -330,7 +336,7 @@ class HttpServer:
         self.give_up_late()
         for place in self.connections.overdue(self.seconds()):
             state, _, held, _ = self.connections.look(place)
-            if not places.WAITING <= state <= places.ANSWERED:
+            if state != places.WAITING:  # one with an answer, too: a failure kept that from being sent
                 self.slow += held or state == places.WRITING
                 self.drop(place)
         while self.paused:

@@ -19,7 +19,7 @@ from common.topology import Self, Topology
 from gateway import listening
 from gateway.figures import Figures
 from gateway.service import GatewayService, Told
-from gateway.shard_links import ShardLinks
+from gateway.shard_links import LAST_WAIT, ShardLinks
 from gateway.shards import Shards
 
 if TYPE_CHECKING:
@@ -76,10 +76,11 @@ class GatewayProcess:
         loop = asyncio.get_running_loop()
         self.periodic.cancel()
         self.gateway.pause(loop)
+        deadline = loop.time() + LAST_WAIT
         await self.links.finish()
-        await self.gateway.stop(loop)
+        await self.gateway.http.finish(deadline)
+        await asyncio.gather(self.gateway.stop(loop), self.admin.stop())
         self.links.close()
-        await self.admin.stop()
         self.context.destroy(0)
 
     def hang_up(self) -> None:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-PATIENCE = 2.0  # seconds for the web application's connections to end
+PATIENCE = 1.0  # seconds for the web application's connections to end
 OTHER_FILES = 100  # open files beside sockets: the loop's, logs, the admin address
 
 

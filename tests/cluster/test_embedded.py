@@ -327,7 +327,7 @@ def test_an_admin_address_that_stays_taken_ends_it(tmp_path):
         assert tracker.wait(PATIENCE) == 1
         assert "Traceback" not in said
         assert said.count(f"admin: cannot listen on 127.0.0.1:{taken.getsockname()[1]} (TCP): ") == 5
-        assert said.splitlines()[-1].endswith("no worker is left")
+        assert "no worker is left" in said.splitlines()[-1]
 
 
 @pytest.mark.parametrize(

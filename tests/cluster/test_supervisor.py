@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from cluster import start, supervisor, worker
-from common import sockets
+from common import admin, sockets
 from common.config import Config
+from gateway import service, shard_links
 
 WORKER = Path(__file__).with_name("fake_worker.py")
 CODE = """
@@ -409,3 +410,7 @@ def test_a_configuration_is_refused_for_good_only_by_who_never_worked_with_it():
 def test_an_exit_status_in_words():
     assert worker.describe(3) == "exit status 3"
     assert worker.describe(-signal.SIGSEGV) == "killed by SIGSEGV"
+
+
+def test_a_gateway_has_time_enough_to_end_in_order():
+    assert shard_links.LAST_WAIT + max(service.PATIENCE, admin.PATIENCE) < supervisor.PATIENCE

@@ -15,7 +15,7 @@ from trackers import settings
 from common import config, counters
 from common.batch_io import Batch, address_of, allocate
 from common.clock import SteadyClock
-from gateway.http_places import ENOUGH, REPLY_TIME, ROW
+from gateway.http_places import ANSWERED, ENOUGH, HEAD_TIME, REPLY_TIME, ROW
 from gateway.http_server import HttpServer
 from gateway.router import Router
 from shard.service import ShardWorker
@@ -588,6 +588,47 @@ def test_a_pause_leaves_what_is_queued_and_answers_what_is_under_way(gateway):
     with sock:
         assert sock.recv(4) == b"GET "
     queued.close()
+
+
+def read_all(client):
+    """What a client has not read yet, up to the end."""
+    return b"".join(iter(lambda: client.socket.recv(1 << 16), b""))
+
+
+def test_at_the_end_clients_have_time_to_take_their_answers(gateway):
+    client, _, many = lazy_client(gateway)
+    gateway.http.pause()
+
+    async def end():
+        finish = gateway.http.finish(asyncio.get_running_loop().time() + PATIENCE)
+        return await asyncio.gather(asyncio.to_thread(read_all, client), finish)
+
+    said, _ = gateway.loop.run_until_complete(end())
+    assert said.count(b"HTTP/1.1 200 OK") == many
+    assert gateway.http.under_way() == 0
+
+
+def test_at_the_end_nobody_waits_for_long(gateway):
+    lazy_client(gateway)
+    gateway.http.pause()
+    gateway.loop.run_until_complete(gateway.http.finish(gateway.loop.time()))
+    assert gateway.http.under_way() == 1
+
+
+def test_an_answer_that_a_failure_kept_back_keeps_no_place(gateway, monkeypatch):
+    def fail():
+        monkeypatch.undo()
+        raise RuntimeError("no luck")
+
+    monkeypatch.setattr(gateway.http.router, "dispatch", fail)
+    client = gateway.connect(request("/announce"))  # has its answer, a failure, before that
+    with pytest.raises(RuntimeError):
+        gateway.turn_until(lambda: False)
+    assert gateway.connections.look(gateway.place())[0] == ANSWERED
+    gateway.pass_time(REPLY_TIME)
+    gateway.pass_time(HEAD_TIME)
+    assert gateway.connections.open_places() == 0
+    assert client.ended()
 
 
 def test_a_stop_without_a_pause_closes_all(gateway):
