@@ -51,7 +51,8 @@ def fault(process: Gateway | Shard, admin: Endpoint, timeout: float) -> str:
 
 def unwell(said: dict[str, Any]) -> str:
     """What is wrong, by what a process says of its health."""
-    parts = [f"tasks that fail: {', '.join(map(str, said['failed_tasks']))}"] if said.get("failed_tasks") else []
+    failed = said.get("failed_tasks")
+    parts = [f"tasks that fail: {', '.join(map(str, failed))}"] if failed and isinstance(failed, list) else []
     parts += [f"kernel faults: {said['kernel_faults']}"] if said.get("kernel_faults") else []
     return "; ".join(parts) or "it says that it is not well"
 

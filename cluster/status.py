@@ -10,6 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from cluster import asking, health
 from cluster.health import SilentError
+from cluster.reports import OF_GATEWAY, OF_SHARD, fit
 from common import control, frames
 from common.control import FrameError
 from common.life import milliseconds
@@ -44,11 +45,11 @@ class Question:
             raise FrameError("not a status")
         try:
             said = json.loads(bytes(frame[frames.HEADER :]))
-        except ValueError:
+        except (ValueError, RecursionError):
             said = None
         if not isinstance(said, dict):
             raise FrameError("a status that is not JSON")
-        self.said = said
+        self.said = fit(said, OF_SHARD)
         self.round_trip = milliseconds() - self.asked
         self.done = True
 
@@ -107,7 +108,7 @@ def gateway_of(config: Config, heard: list[Document], at: int) -> Document:
         return {**known, "state": "silent" if heard else "unknown", "heard_ms": None, "heard_by": []}
     ping = min(pings, key=lambda one: int(one["heard_ms"]))
     return {
-        **ping["report"],
+        **fit(ping["report"], OF_GATEWAY),
         **known,
         "state": "up" if is_heard(ping) else "silent",
         "heard_ms": ping["heard_ms"],
@@ -161,6 +162,8 @@ def wrong_with(one: Document, file: Document) -> list[str]:
     lines = []
     if state == "unwell":
         lines.append(f"{name}: {health.unwell(one)}")
+    if one.get("nonsense"):
+        lines.append(f"{name}: what it says of {', '.join(one['nonsense'])} makes no sense here")
     if one.get("stopping"):
         lines.append(f"{name}: stopping")
     version = one.get("config_version")
@@ -205,7 +208,7 @@ def look_embedded(config: Config, timeout: float) -> Document:
         document["problems"].append(wrong)
     try:
         figures = figures_of(health.get(admin, "/metrics", timeout).decode())
-    except (SilentError, ValueError) as error:
+    except (SilentError, ValueError, OverflowError) as error:
         if not wrong:
             document["problems"].append(f"{name}: no metrics at {admin}: {error}")
         return {**document, "state": "silent"}

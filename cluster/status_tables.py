@@ -106,7 +106,8 @@ def shard_row(shard: Document) -> list[str | Text]:
     counts = numbers(shard, "torrents", "seeders", "leechers", "announces_per_s")
     if shard["state"] == "silent":
         return [shard["name"], NOTHING, *counts, NOTHING]
-    return [shard["name"], f"{shard['slices']['full']:,}", *counts, used(shard["memory"])]
+    slices = f"{shard['slices']['full']:,}" if "slices" in shard else NOTHING
+    return [shard["name"], slices, *counts, used(shard["memory"]) if "memory" in shard else NOTHING]
 
 
 def link_rows(told: Document) -> Iterable[list[str | Text]]:
@@ -182,7 +183,7 @@ def show(console: Console, names: Sequence[str], rows: Iterable[Sequence[str | T
     found = list(rows)
     for at, column in enumerate(table.columns):
         cells = [str(row[at]) for row in found if at < len(row)]
-        if cells and all(cell == NOTHING or cell[0].isdigit() for cell in cells) and set(cells) != {NOTHING}:
+        if cells and all(cell == NOTHING or cell[:1].isdigit() for cell in cells) and set(cells) != {NOTHING}:
             column.justify = "right"
     for row in found:
         table.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in row))

@@ -10,6 +10,7 @@ from struct import Struct
 from typing import Any, NamedTuple
 
 from common import frames
+from common.values import Name
 
 HEADER = Struct("<HHIQQQ")
 BODY = Struct("<QQQQQIBBHQII")
@@ -92,6 +93,8 @@ def unpack_hello(frame: memoryview) -> Hello:
         name = str(frame[start : start + name_length], "ascii")
     except UnicodeDecodeError:
         raise FrameError("a ping's name is not ASCII") from None
+    if not Name.FORM.fullmatch(name):
+        raise FrameError("a ping's name is not one that a process may have")
     at = start + name_length
     states = bytes(frame[at : at + states_size])
     boot, tick, version, table, cluster, slices, role = known

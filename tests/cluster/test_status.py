@@ -1,5 +1,6 @@
 """`shoal status`: a cluster that is well, and all that can be wrong with it. Real processes, real links."""
 
+import json
 import re
 import shutil
 import socket
@@ -8,7 +9,7 @@ import pytest
 from processes import Cluster, shoal, shoal_json, shoal_refuses, until
 from trackers import Client, Process, free_port
 
-from cluster import status
+from cluster import status, status_tables
 from common import config, keys
 
 TRANSPORTS = {"ipc": 1, "tcp": 2, "curve": 2}  # and how many nodes
@@ -262,7 +263,120 @@ def test_mistakes_are_one_line(tmp_path):
 # What others say is not believed blindly
 
 
-@pytest.mark.parametrize("body", [b"", b"[]", b"{", b"\xff"])
+def document_of(wanted, said):
+    """The document, if the first of two shards says this, as JSON, and the other nothing."""
+    question = status.Question()
+    question.hear(memoryview(question.begin() + json.dumps(said).encode()))
+    silent = status.shard_of(wanted, 1, None, "no answer", 0)
+    return status.describe(wanted, [status.shard_of(wanted, 0, question.said, "", 1), silent])
+
+
+PING = {"name": "gateway1", "role": "gateway", "heard_ms": 1, "boot": "1", "config_version": 1, "table": "2"}
+LINK = {"shard": "shard2", "silent": False, "refused": "", "unanswered": 0, "round_trip_ms": 1}
+SAID = {
+    "ok": True,
+    "failed_tasks": [],
+    "kernel_faults": 0,
+    "version": "1",
+    "torrents": 1,
+    "seeders": 1,
+    "leechers": 1,
+    "announces_per_s": 1,
+    "uptime_s": 1,
+    "boot": "1",
+    "stalls": 0,
+    "stopping": False,
+    "config_version": 1,
+    "table": "2",
+    "slices": {"full": 1},
+    "memory": {"taken": 1, "ceiling": 2},
+    "dropped": {"malformed": 1},
+    "refused": {"handshake": 1},
+    "peers": [PING | {"report": {"ok": True, "connections": 1, "shed": 1, "links": [LINK]}}],
+    "links": [LINK],
+}
+TRASH = [
+    None,
+    [],
+    {},
+    "",
+    "no",
+    1.5,
+    -1,
+    1e300,
+    1 << 70,
+    True,
+    [1],
+    [[]],
+    [{}],
+    {"\x1b[2J": 1},
+    {"\ud800": 1},
+    "\ud800",
+]
+
+
+@pytest.fixture(scope="module")
+def wanted():
+    shards = [{"name": f"shard{number}", "link": f"tcp://127.0.0.1:{number}"} for number in (1, 2)]
+    return config.read({"gateways": [{"name": "gateway1", "listen": ["127.0.0.1:6969"]}], "shards": shards})
+
+
+def printed(document, capsys):
+    status_tables.print_status("cluster.yaml", document)
+    return capsys.readouterr().out
+
+
+def test_what_fits_is_taken(wanted, capsys):
+    document = document_of(wanted, SAID)
+    (shard, _), (gateway,) = document["shards"], document["gateways"]
+    assert {name: shard[name] for name in SAID if name not in ("peers", "links")} == {
+        name: value for name, value in SAID.items() if name not in ("peers", "links")
+    }
+    assert (gateway["shed"], gateway["links"][0]["shard"]) == (1, "shard2")
+    assert "no sense" not in printed(document, capsys)
+
+
+@pytest.mark.parametrize("trash", TRASH, ids=repr)
+def test_what_does_not_fit_is_left_out_and_said(wanted, capsys, trash):
+    for field, good in SAID.items():
+        document = document_of(wanted, SAID | {field: trash})
+        shown = printed(document, capsys)
+        if field in ("slices", "memory") and isinstance(trash, dict):
+            continue  # nothing in it is known
+        fits = type(trash) is type(good) and document["shards"][0].get(field) == trash
+        assert (f"what it says of {field} makes no sense here" in shown) is not fits, field
+
+
+@pytest.mark.parametrize("trash", TRASH, ids=repr)
+def test_nothing_that_a_gateway_tells_ends_it(wanted, capsys, trash):
+    report = SAID["peers"][0]["report"]
+    pings = [PING | {field: trash} for field in PING]
+    pings += [PING | {"report": report | {field: trash}} for field in report]
+    pings += [PING | {"report": {"links": [LINK | {field: trash}]}} for field in LINK]
+    for ping in [trash, PING | {"report": trash}, *pings]:
+        document = document_of(wanted, SAID | {"peers": [ping]})
+        assert "gateway1" in printed(document, capsys)
+        json.dumps(document).encode()
+
+
+def test_what_is_in_a_part_must_fit_too(wanted):
+    document = document_of(wanted, SAID | {"slices": {"full": "x"}, "memory": {"taken": -1}})
+    assert "shard1: what it says of slices, memory makes no sense here" in document["problems"]
+
+
+def test_what_others_say_cannot_pose_as_what_is_known(wanted):
+    (shard, _) = document_of(wanted, SAID | {"name": "x", "node": 1, "state": [], "why": {}, "nonsense": 7})["shards"]
+    assert (shard["name"], shard["state"]) == ("shard1", "up")
+    assert not {"why", "nonsense"} & shard.keys()
+
+
+def test_a_part_that_does_not_fit_leaves_the_others(wanted):
+    document = document_of(wanted, SAID | {"peers": [7, SAID["peers"][0], {}]})
+    assert document["gateways"][0]["state"] == "up"
+    assert "shard1: what it says of peers makes no sense here" in document["problems"]
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"{", b"\xff", b"[" * 60_000])
 def test_a_status_that_makes_no_sense_is_refuses(body):
     question = status.Question()
     with pytest.raises(status.FrameError):

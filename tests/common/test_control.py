@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from common import control, frames
 from common.control import FrameError, Header, Hello
+from common.values import Name
 
 U8, U32, U64 = (st.integers(0, (1 << bits) - 1) for bits in (8, 32, 64))
-NAMES = st.text(st.characters(max_codepoint=127), max_size=63)
+NAMES = st.from_regex(Name.FORM, fullmatch=True)
 HELLOS = st.builds(
     Hello,
     boot=U64,
@@ -138,6 +139,12 @@ def test_a_name_has_at_most_63_bytes():
 def test_a_name_that_is_not_ascii_is_refused():
     with pytest.raises(FrameError, match="not ASCII"):
         unpack(ping(HELLO._replace(name="knöt")))
+
+
+@pytest.mark.parametrize("name", ["", "-", ".one", "one two", "one\n", "one\x1b[2J", "a/b"])
+def test_a_name_that_no_process_may_have_is_refused(name):
+    with pytest.raises(FrameError, match="not one that a process may have"):
+        unpack(ping(HELLO._replace(name=name)))
 
 
 def test_a_report_of_64_kib_is_the_longest():
