@@ -43,7 +43,7 @@ def find(config: Config, node: str | None, info_hash: bytes, timeout: float) -> 
         expected = "a configuration whose shards have links, or the command `shoal scrape`"
         raise ConfigError("--config", expected, "the embedded tracker")
     mine = asking.key_of(config, node)
-    key = keys.load(config.key_directory).cluster  # unlike a process, a command makes no files
+    key = keys.load_cluster(config.key_directory)  # unlike a process, a command makes no files
     hashed = siphash(key, info_hash)
     topology = Topology(config, key)
     me = Self(topology, Life(milliseconds()), frames.ROLE_OPERATOR, "shoal-find")

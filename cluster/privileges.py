@@ -88,23 +88,12 @@ def _explained(directory: Path, user: User | None) -> Iterator[None]:
 
 def _load_keys(config: Config, node: str, *, make: bool) -> None:
     directory = config.key_directory
-    wanted = [directory / keys.CLUSTER]
-    if any(isinstance(process, Gateway) for process in config.on_node(node)):
-        wanted.append(directory / keys.CONNECTION_ID)
-    if config.has_keys:
-        wanted.append(directory / f"{node}.key")
     if make:
-        keys.load_or_create(directory)
-    for path in wanted:
-        try:
-            path.open("rb").close()
-        except FileNotFoundError:
-            raise KeyFileError(f"{path}: no such file: `shoal keys` makes it") from None
-        except OSError as error:
-            raise KeyFileError(f"{path}: cannot be read: {error.strerror}") from error
-    keys.load_cluster_key(wanted[0])
-    if directory / keys.CONNECTION_ID in wanted:
-        keys.load_connection_key(directory / keys.CONNECTION_ID)
+        keys.make(directory)
+    keys.load_cluster(directory)
+    if any(isinstance(process, Gateway) for process in config.on_node(node)):
+        keys.load(directory)
+    keys.node_key(config, node)
 
 
 def _make_directory(directory: Path, user: User | None) -> None:
@@ -112,7 +101,7 @@ def _make_directory(directory: Path, user: User | None) -> None:
     try:
         directory.mkdir(mode=0o700, parents=True)
         if user is not None:
-            os.chown(directory, user.uid, user.gid)
+            os.chown(directory, user.uid, user.gid, follow_symlinks=False)
     except FileExistsError:
         if not directory.is_dir():
             raise KeyFileError(f"{directory}: not a directory") from None

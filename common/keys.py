@@ -4,7 +4,8 @@ cluster.key        16 bytes: places info-hashes in slices, so nobody can aim at 
 connection-id.key  16 bytes, and those before the last rotation: signs connection ids
 NODE.key           a CURVE key pair: by it the processes of a node prove themselves to others
 
-Nodes share the first two, and each has but its own of the last. Each is text, a version line and then
+Nodes share the first two, of which a node without gateways needs but cluster.key, and each has but its own of the
+last. Each is text, a version line and then
 `name value` lines, so an operator can tell one from the other and a later version can tell that it does not know it.
 """
 
@@ -28,6 +29,7 @@ CLUSTER_VERSION = "shoal cluster key 1"
 CONNECTION_ID_VERSION = "shoal connection-id key 1"
 NODE_VERSION = "shoal node key 1"
 MAKE = "shoal keys make --config FILE"
+COPY = f"copy it from another node, or make it once for all nodes: {MAKE}"
 
 
 class KeyFileError(Exception):
@@ -78,12 +80,28 @@ def of_cluster(config: "Config") -> Keys:
     return load_or_create(directory) if len(config.nodes) < 2 else load(directory)
 
 
+def cluster_key(config: "Config") -> bytes:
+    """The cluster's key alone, which is all that a shard needs of them; made as `of_cluster` does.
+
+    Raises KeyFileError.
+    """
+    if len(config.nodes) < 2:
+        make(config.key_directory)
+    return load_cluster(config.key_directory)
+
+
 def load(directory: Path) -> Keys:
     """The keys in a directory. Raises KeyFileError; if a file is missing, it says what makes it."""
     for name in (CLUSTER, CONNECTION_ID):
-        _expect(directory / name, f"copy it from another node, or make it once for all nodes: {MAKE}")
+        _expect(directory / name, COPY)
+    return Keys(load_cluster(directory), load_connection_key(directory / CONNECTION_ID))
+
+
+def load_cluster(directory: Path) -> bytes:
+    """The cluster's key in a directory. Raises KeyFileError as `load` does."""
+    _expect(directory / CLUSTER, COPY)
     _check_owner(directory)
-    return Keys(load_cluster_key(directory / CLUSTER), load_connection_key(directory / CONNECTION_ID))
+    return load_cluster_key(directory / CLUSTER)
 
 
 def make(directory: Path, user: str | None = None) -> list[Path]:
@@ -193,7 +211,7 @@ def make_directory(directory: Path, user: str | None = None) -> None:
         if not directory.is_dir():
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             if (owner := _owner(user)) is not None:
-                os.chown(directory, *owner)
+                os.chown(directory, *owner, follow_symlinks=False)
     except FileExistsError:
         raise KeyFileError(f"{directory}: the directory of key files is a file") from None
     except OSError as error:

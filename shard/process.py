@@ -48,8 +48,9 @@ class ShardProcess:
         self.context: links.Context = zmq.Context()
         node = config.node_of(shard)
         mine = links.key_pair(keys.node_key(config, node))
-        topology = Topology(config, keys.of_cluster(config).cluster)
+        topology = Topology(config, keys.cluster_key(config))
         me = Self(topology, Life(milliseconds()), frames.ROLE_SHARD, str(shard.name))
+        self.owned = len(topology.ring.slices_of(topology.shards.index(me.name)))
         self.worker = ShardWorker(config, shard, SteadyClock())
         self.machine = ShardMachine(me, self.worker, lambda: self.report, self._status)
         address = config.bind_of(shard)
@@ -157,7 +158,7 @@ class ShardProcess:
                 "stopping": self.machine.stopping,
                 "config_version": me.topology.version,
                 "table": f"{me.topology.table:016x}",
-                "slices": {"full": len(me.topology.ring.slices_of(me.topology.shards.index(me.name)))},
+                "slices": {"full": self.owned},
                 "memory": {"taken": self.worker.store.bytes_taken(), "ceiling": int(self.own.memory)},
                 "dropped": dict(self.machine.dropped),
                 "refused": self._refused(),

@@ -13,7 +13,7 @@ from trackers import free_port
 
 from cluster import client, start
 from cluster.client import Announce
-from common import config
+from common import config, keys
 from common.config import Config
 from gateway import listening
 
@@ -131,7 +131,22 @@ def test_a_node_with_nothing_to_run_is_refused(tmp_path):
 
 def test_nodes_that_share_keys_make_none(tmp_path):
     line = refused(tmp_path, THREE_NODES, "--node", "one")
-    assert line == f"shoal: {tmp_path}/keys/cluster.key: no such file: `shoal keys` makes it"
+    assert line.startswith(f"shoal: {tmp_path}/keys/cluster.key: there is no such file: copy it from another node")
+    assert not (tmp_path / "keys").exists()
+
+
+def test_only_a_node_with_a_gateway_needs_the_key_of_connection_ids(tmp_path):
+    keys.make(tmp_path / "keys")
+    (tmp_path / "keys" / keys.CONNECTION_ID).unlink()
+    assert "keys/connection-id.key: there is no such file" in refused(tmp_path, THREE_NODES, "--node", "one")
+    assert "keys/two.key: there is no such file" in refused(tmp_path, THREE_NODES, "--node", "two")
+
+
+def test_a_wrong_key_of_the_node_is_told_before_anything_starts(tmp_path):
+    keys.make(tmp_path / "keys")
+    public = keys.make_node_key(tmp_path / "keys", "two").public
+    line = refused(tmp_path, THREE_NODES, "--node", "two")
+    assert line.endswith(f"keys/two.key: the configuration has another public key for two than this: {public}")
 
 
 def test_each_node_runs_what_the_file_assigns_to_it():

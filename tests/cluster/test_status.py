@@ -227,6 +227,14 @@ def test_the_key_of_a_node_is_needed(small):
     )
 
 
+def test_a_node_of_shards_needs_no_key_of_connection_ids(small):
+    (small.keys_of("vps2") / keys.CONNECTION_ID).unlink()
+    small.kill("shard2")
+    small.start("shard2")
+    until(lambda: status_of(small, "vps2")["ok"])
+    assert shoal("find", "ab" * 20, "--config", small.file_of("vps2")).returncode == 0
+
+
 # The embedded tracker
 
 

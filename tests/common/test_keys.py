@@ -141,6 +141,21 @@ def test_only_a_cluster_of_several_nodes_needs_its_keys_made(tmp_path):
     assert not (tmp_path / "two").exists()
 
 
+def test_a_shard_needs_the_cluster_key_alone(tmp_path):
+    one = config.read({"keys": str(tmp_path / "one"), "nodes": [{"name": "n"}]})
+    assert keys.cluster_key(one) == keys.load(tmp_path / "one").cluster
+    two = of_nodes(tmp_path / "two", n=None, m=None)
+    with pytest.raises(KeyFileError, match="cluster.key: there is no such file: copy it"):
+        keys.cluster_key(two)
+    assert not (tmp_path / "two").exists()
+    keys.make(tmp_path / "two")
+    (tmp_path / "two" / keys.CONNECTION_ID).unlink()
+    key = keys.load_cluster_key(tmp_path / "two" / keys.CLUSTER)
+    assert keys.cluster_key(two) == keys.load_cluster(tmp_path / "two") == key
+    with pytest.raises(KeyFileError, match="connection-id.key: there is no such file"):
+        keys.of_cluster(two)
+
+
 def test_a_cluster_waits_for_its_keys(made):
     assert keys.load(made) == keys.load_or_create(made)
     for name in (keys.CONNECTION_ID, keys.CLUSTER):
