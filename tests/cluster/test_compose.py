@@ -62,6 +62,13 @@ def test_compose_up_starts_one_service_and_the_others_only_by_their_profile():
     assert redis == [*(f"redis{number}" for number in range(1, 7)), "redis-create"]
 
 
+def test_keys_are_made_by_the_image_that_was_built_last_and_no_registry_has_it():
+    tracker, keys = (compose()["services"][name] for name in ("shoal", "keys"))
+    assert tracker["build"] == keys["build"] == "."
+    assert tracker["image"] == keys["image"]
+    assert tracker["image"].startswith("localhost/")
+
+
 def test_a_node_and_a_file_are_chosen_by_variables():
     service = compose(NODE="vps2", CLUSTER="./examples/three-vps.yaml")["services"]["shoal"]
     assert service["command"][-2:] == service["healthcheck"]["test"][-2:] == ["--node", "vps2"]
