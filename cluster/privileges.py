@@ -1,6 +1,7 @@
 """Whom workers run as, and what that user must be able to read: found out before anything runs."""
 
 import contextlib
+import fcntl
 import os
 import pwd
 from collections.abc import Iterator
@@ -116,6 +117,26 @@ def _make_run_directory(directory: Path) -> None:
         directory.chmod(0o700)
     except OSError as error:
         raise KeyFileError(f"{directory}: cannot be made with mode 0700: {error.strerror}") from None
+
+
+def lock(config: Config, node: str, user: User | None) -> int:
+    """A descriptor that holds the sockets' directory for one `shoal up` of a node; it is free again when that ends.
+
+    A second one would take the first one's links over. Raises ConfigError, KeyFileError.
+    """
+    path = config.run_directory / f"{node or 'node'}.lock"
+    with acting_as(user):
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise KeyFileError(f"{path}: cannot be made: {error.strerror}") from None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        expected = "a directory where this node does not run already"
+        raise ConfigError("data", expected, f"another `shoal up` in {config.data}") from None
+    return fd
 
 
 def _check_reach(directory: Path, user: User | None) -> None:

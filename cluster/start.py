@@ -33,6 +33,7 @@ def up(file: Path | None, node: str | None = None) -> NoReturn:
         user = privileges.find_user(wanted)
         logs.set_up(wanted.log.level, wanted.log.format)
         privileges.make_files(wanted, node, user)
+        lock = None if wanted.is_embedded else privileges.lock(wanted, node, user)
     except ConfigError as error:
         error.file = str(file or "")
         raise
@@ -43,7 +44,8 @@ def up(file: Path | None, node: str | None = None) -> NoReturn:
     # A signal that comes during the exec waits for the supervisor.
     signal.pthread_sigmask(signal.SIG_BLOCK, supervisor.WATCHED)
     log_as = {"level": wanted.log.level, "format": wanted.log.format}
-    become_supervisor({**log_as, "user": user and user._asdict(), "workers": workers}, config_file(wanted))
+    plan = {**log_as, "lock": lock, "user": user and user._asdict(), "workers": workers}
+    become_supervisor(plan, config_file(wanted))
 
 
 def default() -> Config:
@@ -99,7 +101,8 @@ def config_file(wanted: Config) -> int:
 
 def become_supervisor(plan: dict[str, Any], config_fd: int) -> NoReturn:
     """Never returns; cluster/supervisor.py says what a plan is."""
-    for fd in (config_fd, *(fd for each in plan["workers"] for fd in each["fds"])):
+    kept = [config_fd, *(fd for each in plan["workers"] for fd in each["fds"])]
+    for fd in kept if plan["lock"] is None else [*kept, plan["lock"]]:
         os.set_inheritable(fd, True)
     words = ["-m", "cluster.supervisor", json.dumps(plan | {"config_fd": config_fd})]
     sys.stdout.flush()

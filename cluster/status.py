@@ -223,6 +223,8 @@ def figures_of(text: str) -> Document:
         for sample in family.samples:
             role = f" {sample.labels['role']}" if "role" in sample.labels else ""
             sums[sample.name + role] = sums.get(sample.name + role, 0) + sample.value
+    if "shoal_store_bytes" not in sums:
+        raise ValueError("it is a process of a cluster, whose file --config names")
     names = {
         "torrents": "shoal_torrents",
         "seeders": "shoal_peers seeder",

@@ -5,8 +5,9 @@ of a pipe whose end workers read when the supervisor has died. It is started by 
 
     python -P -m cluster.supervisor PLAN
 
-PLAN is JSON: level and format of the log, config_fd, user (null, or name, uid, gid, groups), and workers: name,
-arguments (of Python), fds. It stays small by importing nothing but the standard library, and has one thread: it forks.
+PLAN is JSON: level and format of the log, config_fd, lock (null, or a descriptor to be kept), user (null, or name,
+uid, gid, groups), and workers: name, arguments (of Python), fds. It stays small by importing nothing but the
+standard library, and has one thread: it forks.
 
 Signals: SIGTERM and SIGINT stop the workers (SIGTERM, 4 s later SIGKILL), first those with sockets, then the
 others, and end with 0; SIGHUP is passed on.
@@ -134,7 +135,9 @@ class Supervisor:
 def main(arguments: Sequence[str]) -> int:
     """The process: see the head of this file."""
     plan = json.loads(arguments[0])
-    logs.set_up(plan["level"], plan["format"])
+    logs.set_up(plan["level"], plan["format"], process="supervisor")
+    if plan["lock"] is not None:
+        os.set_inheritable(plan["lock"], False)  # it is held for as long as this process lives, and no longer
     user = User(**plan["user"]) if plan["user"] else None
     workers = []
     for each in plan["workers"]:

@@ -20,17 +20,18 @@ _show_private = False
 _faults = 0
 
 
-def set_up(level: str, fmt: str, stream: TextIO | None = None, *, addresses: bool = False) -> None:
+def set_up(level: str, fmt: str, stream: TextIO | None = None, *, addresses: bool = False, process: str = "") -> None:
     """Send all that the process logs, uncaught exceptions included, to the stream (stderr).
 
-    `level` and `fmt` are the words of `log` in a configuration; `addresses` lets `Private` show what it is given.
+    `level` and `fmt` are the words of `log` in a configuration; `addresses` lets `Private` show what it is given;
+    `process` is who speaks, as many write to one stream.
     """
     global _show_private
     _show_private = addresses
     stream = stream or sys.stderr
     human = fmt == "human" or (fmt == "auto" and stream.isatty())
     handler = LimitedHandler(stream)
-    handler.setFormatter(HumanFormatter() if human else JsonFormatter())
+    handler.setFormatter(HumanFormatter(process) if human else JsonFormatter(process))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.raiseExceptions = False  # a closed stderr is no reason to stop
     sys.excepthook = _uncaught
@@ -104,24 +105,33 @@ class LimitedHandler(logging.StreamHandler[TextIO]):
 
 
 class HumanFormatter(logging.Formatter):
-    """`13:05:59 warning gateway: text`, then the traceback if there is one."""
+    """`13:05:59 warning gateway1 gateway.web: text`, then the traceback if there is one."""
+
+    def __init__(self, process: str = "") -> None:
+        super().__init__()
+        self.process = f"{process} " if process else ""
 
     def format(self, record: logging.LogRecord) -> str:
         clock = time.strftime("%H:%M:%S", time.localtime(record.created))
         text = record.getMessage()
         if not text.isprintable():  # a line is one line, whatever is in it
             text = ascii(text)[1:-1]
-        line = f"{clock} {record.levelname.lower():7} {record.name}: {text}"
+        line = f"{clock} {record.levelname.lower():7} {self.process}{record.name}: {text}"
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 
 class JsonFormatter(logging.Formatter):
-    """One object a line: time (UTC), level, logger, message, and exception if there is one."""
+    """One object a line: time (UTC), level, process if it has a name, logger, message, exception if there is one."""
+
+    def __init__(self, process: str = "") -> None:
+        super().__init__()
+        self.process = {"process": process} if process else {}
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {
             "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03}Z",
             "level": record.levelname.lower(),
+            **self.process,
             "logger": record.name,
             "message": record.getMessage(),
         }

@@ -173,7 +173,8 @@ def run(
     except ConfigError as error:
         print(f"{program}: {error}", file=sys.stderr)
         return 2
-    logs.set_up(start.config.log.level, start.config.log.format, addresses=start.config.log.addresses)
+    how = start.config.log
+    logs.set_up(how.level, how.format, addresses=how.addresses, process=start.name)
     try:
         uvloop.run(_serve(start, make))
     except Exception as error:

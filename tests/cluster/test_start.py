@@ -170,3 +170,30 @@ def test_the_embedded_tracker_is_one_worker(tmp_path):
     assert (tracker["name"], tracker["arguments"], len(tracker["fds"])) == ("tracker", ["-m", "cluster.embedded"], 2)
     for fd in tracker["fds"]:
         os.close(fd)
+
+
+def test_a_second_start_of_a_node_does_not_take_over_the_first(tmp_path):
+    port = free_port()
+    file = tmp_path / "cluster.yaml"
+    gateways = f"gateways: [{{name: g, listen: ['127.0.0.1:{port}']}}]"
+    file.write_text(f"data: {tmp_path}/data\nadmin: null\n{gateways}\nshards: [{{name: s1}}, {{name: s2}}]\n")
+    command = [sys.executable, "-P", "-m", "cluster", "up", "--config", str(file)]
+    first = subprocess.Popen(command)
+    try:
+        ask("127.0.0.1", port, 7001)
+        # Gateways could share the port with those of another start.
+        file.write_text(file.read_text().replace(f"127.0.0.1:{port}", f"127.0.0.1:{free_port()}"))
+        second = subprocess.run(command, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+        assert second.returncode == 2
+        assert "data: expected a directory where this node does not run already" in second.stderr
+        assert len(second.stderr.splitlines()) == 1
+        assert ask("127.0.0.1", port, 7002).leechers == 2
+    finally:
+        first.kill()  # not in order: the lock goes with the process
+        first.wait()
+    third = subprocess.Popen(command)
+    try:
+        assert ask("127.0.0.1", int(file.read_text().split("127.0.0.1:")[1].split("'")[0]), 7003).leechers <= 1
+    finally:
+        third.send_signal(signal.SIGTERM)
+        assert third.wait(20) == 0

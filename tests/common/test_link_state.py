@@ -283,7 +283,7 @@ def test_an_operator_is_shown_the_link(link):
         "silent": False,
         "refused": "",
         "unanswered": 1,
-            "lost": 0,
+        "lost": 0,
         "round_trip_ms": 0,
     }
     assert link.show(START + SILENT + 1)["silent"] is True

@@ -48,6 +48,17 @@ def test_a_terminal_gets_lines_for_people(restored):
     assert stream.getvalue()[8:] == " warning gateway: lost 3\\n\\x1b[31mof\n"
 
 
+def test_lines_say_which_process_speaks(restored):
+    stream = Terminal()
+    logs.set_up("info", "human", stream, process="shard1")
+    logging.getLogger("shard").warning("all is well")
+    logs.set_up("info", "json", stream, process="shard1")
+    logging.getLogger("shard").warning("all is well")
+    first, second = stream.getvalue().splitlines()
+    assert first[8:] == " warning shard1 shard: all is well"
+    assert json.loads(second)["process"] == "shard1"
+
+
 def test_the_format_may_be_asked_for(restored):
     stream = Terminal()
     logs.set_up("info", "json", stream)
