@@ -185,7 +185,6 @@ class ShardLinks:
 
     def metrics(self) -> Iterable[Metric]:
         """What the links counted."""
-        now = milliseconds()
         names = [link.name for link in self.shards.links]
 
         def by_shard(values: Iterable[int]) -> dict[str, int]:
@@ -199,11 +198,8 @@ class ShardLinks:
         yield metrics.named_gauge(
             "shoal_link_unanswered", unanswered, "shard", by_shard(link.unanswered for link in states)
         )
-        heard = "Whether a shard is heard"
-        yield metrics.named_gauge(
-            "shoal_link_heard", heard, "shard", by_shard(not link.is_silent(now) for link in states)
-        )
-        late = "Pongs that came too late"
+        heard = "Whether a shard is heard, and asked"
+        yield metrics.named_gauge("shoal_link_heard", heard, "shard", by_shard(self.shards.usable))
         lost = "Frames of records whose replies did not come"
         yield metrics.named("shoal_link_lost_frames", lost, "shard", by_shard(link.lost for link in states))
         yield metrics.named("shoal_link_late_pongs", late, "shard", by_shard(link.late for link in states))
