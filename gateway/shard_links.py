@@ -202,6 +202,7 @@ class ShardLinks:
         yield metrics.named_gauge("shoal_link_heard", heard, "shard", by_shard(self.shards.usable))
         lost = "Frames of records whose replies did not come"
         yield metrics.named("shoal_link_lost_frames", lost, "shard", by_shard(link.lost for link in states))
+        late = "Pongs that came too late"
         yield metrics.named("shoal_link_late_pongs", late, "shard", by_shard(link.late for link in states))
         yield metrics.named("shoal_link_dropped", "Frames not taken, by reason", "reason", self.shards.dropped)
         if self.nobody is not None:
