@@ -19,7 +19,7 @@ test: $(INSTALLED) $(TESTABLE)
 
 bench: $(INSTALLED) .venv/.benchable
 	@tools/need opentracker wrk
-	@.venv/bin/python loadtests/bench.py $(ARGS)
+	@.venv/bin/python -P -m loadtests.bench $(ARGS)
 
 lint: $(INSTALLED) $(TESTABLE)
 	@.venv/bin/ruff check && .venv/bin/ruff format --check && .venv/bin/mypy

@@ -18,10 +18,11 @@ from pathlib import Path
 from statistics import median, quantiles
 from typing import NamedTuple
 
-import clusters
-from clusters import Run, Shape, Tracker
 from rich.console import Console
 from rich.table import Table
+
+from loadtests import clusters
+from loadtests.clusters import Run, Shape, Tracker
 
 FIRST_PORT, PORTS = 7300, 100
 FILL = 800_000

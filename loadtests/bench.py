@@ -25,11 +25,8 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-import ab_bench
-import cluster_cost
-import clusters
-import hot_bench
-from clusters import ROOT, YARDSTICK, Shape
+from loadtests import ab_bench, cluster_cost, clusters, hot_bench
+from loadtests.clusters import YARDSTICK, Shape
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -147,7 +144,7 @@ def print_mixed(folder: Path, rounds: int, seconds: float) -> int:
     """One-shot HTTP announces beside UDP's, latency from when each was due; how many rounds had wrong answers."""
     failed = 0
     udp = ["taskset", "-c", "1", str(folder / "udpload"), "-p", str(SHOAL_PORT)]
-    http = ["taskset", "-c", "1", sys.executable, "-P", str(ROOT / "loadtests" / "http_load.py"), "-p", str(SHOAL_PORT)]
+    http = ["taskset", "-c", "1", sys.executable, "-P", "-m", "loadtests.http_load", "-p", str(SHOAL_PORT)]
     rates = [*udp, "-R", str(UDP_RATE)], [*http, "-R", str(HTTP_RATE)]
     with running(folder, "taskset", "-c", "0"):
         subprocess.run([*udp, "-F", str(FILL)], stdout=subprocess.DEVNULL, check=True)
@@ -240,7 +237,7 @@ def interleaved(part: str, args: argparse.Namespace, folder: Path) -> int:
 
 def alone(parts: list[str]) -> int:
     """The parts that measure a shard without a tracker around it; 1 if they failed."""
-    command = [*clusters.TRACKER_CORE, sys.executable, str(ROOT / "loadtests" / "shard_bench.py"), *parts]
+    command = [*clusters.TRACKER_CORE, sys.executable, "-P", "-m", "loadtests.shard_bench", *parts]
     return int(subprocess.run(command, check=False).returncode != 0)
 
 

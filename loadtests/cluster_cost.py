@@ -20,10 +20,11 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-import clusters
-from clusters import Run, Shape, Tracker
 from rich.console import Console
 from rich.table import Table
+
+from loadtests import clusters
+from loadtests.clusters import Run, Shape, Tracker
 
 SIZES = [(1, 1), (1, 2), (1, 4), (1, 8), (2, 2), (4, 2), (4, 8)]  # gateways, shards
 WINDOWS = [16, 64, 256, 1024, 4096]

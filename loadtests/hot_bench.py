@@ -30,12 +30,12 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, NamedTuple
 
-import clusters
-import shard_bench
-from clusters import Run, Shape, Tracker
 from rich.console import Console
 from rich.table import Table
-from shard_bench import HOT_PEERS
+
+from loadtests import clusters, shard_bench
+from loadtests.clusters import Run, Shape, Tracker
+from loadtests.shard_bench import HOT_PEERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

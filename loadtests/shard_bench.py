@@ -8,11 +8,11 @@ import sys
 from time import perf_counter_ns, thread_time_ns
 from typing import TYPE_CHECKING, NamedTuple
 
-from records import FRAME, LIFETIME, Swarms, make_store, reply_buffer
 from rich.console import Console
 from rich.table import Table
 
 from common import frames
+from loadtests.records import FRAME, LIFETIME, Swarms, make_store, reply_buffer
 from shard.service import MOST_STEPS
 
 if TYPE_CHECKING:
