@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -15,24 +16,31 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from http.client import HTTPException
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from statistics import median, quantiles
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from urllib.request import urlopen
 
 from common import keys
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from contextlib import AbstractContextManager
 
 ROOT = Path(__file__).resolve().parents[1]
 YARDSTICK = Path(os.environ.get("YARDSTICK", ROOT.parent / "shared" / "yardstick"))
 TRACKER_CORE, LOAD_CORE = ["taskset", "-c", "0"], ["taskset", "-c", "1"]
 LINK, ADMIN = 20, 50  # ports of a cluster's links and admin addresses begin so far above its own
 PATIENCE = 90.0  # seconds for a cluster to start on one core
+LONGEST = 300.0  # seconds after which a load is given up: its tracker answers next to nothing
 WRONG = ("errors", "malformed", "strangers", "own")  # what no answer may be
 LOST = 1_000  # one answer in so many may be
-PROBED = "00" * 20  # the info-hash that measure_http.py asks for first
+PROBED = "00" * 20  # the info-hash that an HTTP tracker is asked for first, here and by measure_http.py
+PROBE = "/announce?info_hash=" + "%00" * 20 + "&peer_id=-YS0001-000000000000&port=6881&uploaded=0&downloaded=0&left=0"
+ANSWER = 320  # bytes: the floor's, for an answer with 50 peers
+FLOOR, OPENTRACKER = "floor", "opentracker"  # names of trackers that are not Shoal
 
 
 class Shape(NamedTuple):
@@ -76,7 +84,7 @@ def link_of(folder: Path, port: int, kind: str, number: int) -> dict[str, str]:
 
 def build(folder: Path) -> None:
     """Compile the yardstick's programs."""
-    for name, libraries in (("udpload", ["-lm"]), ("udpfloor", [])):
+    for name, libraries in (("udpload", ["-lm"]), ("udpfloor", []), ("httpfloor", [])):
         subprocess.run(["gcc", "-O2", "-o", folder / name, YARDSTICK / f"{name}.c", *libraries], check=True)
 
 
@@ -106,12 +114,14 @@ class Tracker:
         self.process = process
         self.shape = shape
 
-    def wait(self) -> None:
-        """Until it answers, and every gateway hears every shard."""
+    def wait(self, ready: Callable[[int], bool]) -> None:
+        """Until its port is ready, and every gateway hears every shard. Raises RuntimeError if it does not start."""
         deadline = time.monotonic() + PATIENCE
-        while not (self._answers() and self._hears()):
-            if self.process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"{self.name} does not start")
+        while not (ready(self.port) and self._hears()):
+            if (status := self.process.poll()) is not None:
+                raise RuntimeError(f"{self.name} does not start: it ended with {status}")
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"{self.name} does not start: nothing answers on port {self.port}")
             time.sleep(0.1)
 
     def spent(self) -> Counter[str]:
@@ -133,16 +143,6 @@ class Tracker:
             text: bytes = answer.read()
         return text.decode().splitlines()
 
-    def _answers(self) -> bool:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-            sock.settimeout(0.5)
-            try:
-                sock.connect(("127.0.0.1", self.port))
-                sock.send(CONNECT)
-                return len(sock.recv(64)) == 16
-            except OSError:
-                return False
-
     def _hears(self) -> bool:
         if self.shape is None or self.shape.kind == "embedded":
             return True
@@ -155,26 +155,81 @@ class Tracker:
 CONNECT = bytes.fromhex("0000041727101980") + bytes(4) + b"yard"
 
 
+def speaks_udp(port: int) -> bool:
+    """Whether a connect request is answered."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(0.5)
+        try:
+            sock.connect(("127.0.0.1", port))
+            sock.send(CONNECT)
+            return len(sock.recv(64)) == 16
+        except OSError:
+            return False
+
+
+def speaks_http(port: int) -> bool:
+    """Whether an announce is answered."""
+    try:
+        with urlopen(f"http://127.0.0.1:{port}{PROBE}&compact=1", timeout=1) as answer:
+            body: bytes = answer.read()
+    except (OSError, HTTPException):
+        return False
+    return body.startswith(b"d") and b"5:peers" in body
+
+
 @contextmanager
 def started(
-    name: str, port: int, command: list[str], shape: Shape | None = None, tree: Path | None = None
+    name: str,
+    port: int,
+    command: list[str],
+    shape: Shape | None = None,
+    tree: Path | None = None,
+    ready: Callable[[int], bool] = speaks_udp,
 ) -> Iterator[Tracker]:
-    """Run a tracker on its core. `tree`: the checkout whose code it is, if not this one."""
+    """Run a tracker on its core. `tree`: the checkout whose code it is, if not this one. Raises RuntimeError."""
     env = os.environ | {"PYTHONPATH": str(tree)} if tree else None
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
     process = subprocess.Popen([*TRACKER_CORE, *command], cwd="/", env=env, **quiet)  # type: ignore[call-overload]
     try:
         tracker = Tracker(name, port, process, shape)
-        tracker.wait()
+        tracker.wait(ready)
         yield tracker
     finally:
-        process.send_signal(signal.SIGTERM)
+        stop(process)
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """End a tracker, by force if it does not end itself; and whatever it left running."""
+    process.send_signal(signal.SIGTERM)
+    with suppress(subprocess.TimeoutExpired):
         process.wait(20)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def shoal_command(file: Path) -> list[str]:
     """A Shoal with all of its processes."""
     return [sys.executable, "-P", "-m", "cluster", "up", "--config", str(file)]
+
+
+def shoal(
+    folder: Path, port: int, shape: Shape, name: str = "", tree: Path | None = None, **settings: object
+) -> AbstractContextManager[Tracker]:
+    """Run a Shoal with a folder of its own. `settings`: of its configuration."""
+    command = shoal_command(write_config(folder / f"on{port}", port, shape, **settings))
+    return started(name or str(shape), port, command, shape, tree)
+
+
+def opentracker(folder: Path, port: int, torrents: int) -> AbstractContextManager[Tracker]:
+    """Run opentracker."""
+    return started(OPENTRACKER, port, opentracker_command(folder, port, torrents))
+
+
+def floor(folder: Path, port: int) -> AbstractContextManager[Tracker]:
+    """Run the floor: batched calls of the system, and answers of the right size without a thought."""
+    command = [str(folder / "udpfloor"), *f"-p {port} -m mmsg -z {ANSWER}".split()]
+    return started(FLOOR, port, command)
 
 
 # Processes
@@ -200,6 +255,14 @@ def nanoseconds(pid: int) -> int:
     return sum(int(path.read_text().split()[0]) for path in Path(f"/proc/{pid}/task").glob("*/schedstat"))
 
 
+def idle(tracker: Tracker, seconds: float) -> dict[str, float]:
+    """The share of a core that a tracker's processes take when nobody asks, by what they are."""
+    before, began = tracker.spent(), time.monotonic_ns()
+    time.sleep(seconds)
+    after, took = tracker.spent(), time.monotonic_ns() - began
+    return {role: (after[role] - before[role]) / took for role in after}
+
+
 # Load
 
 
@@ -211,12 +274,47 @@ class Load:
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE)
 
     def result(self) -> dict[str, float]:
-        """What it found."""
-        text, _ = self.process.communicate()
-        if self.process.returncode:
-            raise RuntimeError(f"udpload ended with {self.process.returncode}")
-        found: dict[str, float] = json.loads(text)
+        """What it found. Raises RuntimeError."""
+        found: dict[str, float] = json.loads(output(self.process, "udpload"))
         return found
+
+
+class HttpLoad:
+    """One run of wrk with the yardstick's announces: 64 kept connections, or one connection an announce."""
+
+    def __init__(self, port: int, seconds: int, close: bool) -> None:
+        script = ["-s", str(YARDSTICK / "announce.lua"), f"http://127.0.0.1:{port}/", *(["--", "close"] * close)]
+        command = [*LOAD_CORE, "wrk", "-t1", "-c64", f"-d{seconds}s", *script]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE)
+
+    def result(self) -> dict[str, float]:
+        """What it found, as udpload names it; errors are answers that are not 2xx. Raises RuntimeError."""
+        return read_wrk(output(self.process, "wrk").decode())
+
+
+def read_wrk(text: str) -> dict[str, float]:
+    """wrk's report in udpload's words. Lost: connections that broke, and answers late by over 2 seconds."""
+
+    def number(pattern: str) -> float:
+        return sum(float(found) for found in re.findall(pattern, text))
+
+    answers = number(r"(\d+) requests in")
+    lost = sum(number(rf"Socket errors:.*{kind} (\d+)") for kind in ("connect", "read", "write", "timeout"))
+    rate, errors = number(r"Requests/sec: +([\d.]+)"), number(r"Non-2xx or 3xx responses: (\d+)")
+    return {"answers": answers, "sent": answers + lost, "lost": lost, "errors": errors, "rps": rate}
+
+
+def output(process: subprocess.Popen[bytes], name: str) -> bytes:
+    """What a load printed. Raises RuntimeError if it failed, or goes on for too long."""
+    try:
+        text, _ = process.communicate(timeout=LONGEST)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        raise RuntimeError(f"{name} did not end within {LONGEST:.0f} s") from None
+    if process.returncode:
+        raise RuntimeError(f"{name} ended with {process.returncode}")
+    return text
 
 
 def faults(found: Sequence[dict[str, float]], kinds: Iterable[str] = WRONG) -> str:
@@ -227,6 +325,21 @@ def faults(found: Sequence[dict[str, float]], kinds: Iterable[str] = WRONG) -> s
         del total["lost"]
     wrong = ", ".join(f"{count:.0f} {kind}" for kind, count in total.items() if count)
     return f"INVALID: {wrong}" if wrong else ""
+
+
+def judge(tracker: Tracker, found: Sequence[dict[str, float]]) -> str:
+    """What makes a tracker's figures invalid. The floor's answers are all wrong; some list askers to themselves."""
+    if tracker.name == FLOOR:
+        return faults(found, ())
+    return faults(found, WRONG if tracker.shape else ("errors", "malformed", "strangers"))
+
+
+def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
+    """A quarter of the values is below the first, half below the second (the median), a quarter above the third."""
+    if len(values) == 1:
+        return values[0], values[0], values[0]
+    low, _, high = quantiles(values, n=4)
+    return low, median(values), high
 
 
 class Run(NamedTuple):
@@ -250,8 +363,25 @@ SETTLE = 0.05  # seconds in which a tracker answers what was in flight when the 
 
 def run(folder: Path, tracker: Tracker, *loads: list[object]) -> Run:
     """Run loads at once, each given by its options."""
+    return spend(tracker, lambda: [Load(folder, tracker.port, *options) for options in loads])
+
+
+def run_http(tracker: Tracker, seconds: int, close: bool) -> Run:
+    """Run wrk. `close`: one connection an announce."""
+    return spend(tracker, lambda: [HttpLoad(tracker.port, seconds, close)])
+
+
+class Running(Protocol):
+    """A load that was begun."""
+
+    def result(self) -> dict[str, float]:
+        """What it found. Raises RuntimeError."""
+        ...
+
+
+def spend(tracker: Tracker, begin: Callable[[], Sequence[Running]]) -> Run:
+    """Begin loads, and see what a tracker spends on them. Raises RuntimeError if a load fails."""
     before = tracker.spent()
-    running = [Load(folder, tracker.port, *options) for options in loads]
-    found = [load.result() for load in running]
+    found = [load.result() for load in begin()]
     time.sleep(SETTLE)
     return Run(found, tracker.spent() - before)
