@@ -15,7 +15,7 @@ import re
 from argparse import ArgumentTypeError
 from contextlib import ExitStack
 from pathlib import Path
-from statistics import median, quantiles
+from statistics import median
 from typing import NamedTuple
 
 from rich.console import Console
@@ -26,7 +26,6 @@ from loadtests.clusters import Run, Shape, Tracker
 
 FIRST_PORT, PORTS = 7300, 100
 FILL = 800_000
-ANSWER = 320  # bytes: the floor's, for an answer with 50 peers
 TORRENTS = 2000
 console = Console(width=120)
 
@@ -59,23 +58,14 @@ def read_variant(name: str) -> Variant:
 def start(stack: ExitStack, folder: Path, variant: Variant, port: int) -> Tracker:
     """Start a variant."""
     if variant.shape is None:
-        command = clusters.opentracker_command(folder, port, TORRENTS)
-    else:
-        command = clusters.shoal_command(clusters.write_config(folder / f"on{port}", port, variant.shape))
-    tracker = clusters.started(variant.name, port, command, variant.shape, variant.tree)
-    return stack.enter_context(tracker)
-
-
-def start_floor(stack: ExitStack, folder: Path) -> Tracker:
-    """Start the floor, with batched calls."""
-    command = [str(folder / "udpfloor"), *f"-p {FIRST_PORT} -m mmsg -z {ANSWER}".split()]
-    return stack.enter_context(clusters.started("floor", FIRST_PORT, command))
+        return stack.enter_context(clusters.opentracker(folder, port, TORRENTS))
+    return stack.enter_context(clusters.shoal(folder, port, variant.shape, variant.name, variant.tree))
 
 
 def compare(folder: Path, variants: list[Variant], rounds: int, seconds: float, window: int) -> int:
     """Print a table; how many rows are invalid."""
     with ExitStack() as stack:
-        trackers = [start_floor(stack, folder)]
+        trackers = [stack.enter_context(clusters.floor(folder, FIRST_PORT))]
         for number, variant in enumerate(variants, 1):
             trackers.append(start(stack, folder, variant, FIRST_PORT + PORTS * number))
         for tracker in trackers[1:]:
@@ -94,23 +84,14 @@ def show(trackers: list[Tracker], runs: list[list[Run]]) -> int:
         table.add_column(name, justify="left" if not name else "right")
     failed = 0
     for tracker, own in zip(trackers, runs, strict=True):
-        wrong = faults(tracker, own)
+        wrong = clusters.judge(tracker, [run.found[0] for run in own])
         failed += bool(wrong)
         costs = [run.microseconds() for run in own]
-        ratios = [floor.microseconds() / cost for floor, cost in zip(runs[0], costs, strict=True)]
-        low, _, high = quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
+        low, middle, high = clusters.quartiles(clusters.of_floor(runs[0], own))
         rate = median(run.found[0]["rps"] for run in own)
         table.add_row(
-            tracker.name, f"{median(costs):.2f}", f"{min(costs):.2f}", f"{median(ratios):.3f}", f"{low:.3f} {high:.3f}",
+            tracker.name, f"{median(costs):.2f}", f"{min(costs):.2f}", f"{middle:.3f}", f"{low:.3f} {high:.3f}",
             f"{rate:,.0f}", wrong,
         )  # fmt: skip
     console.print(table)
     return failed
-
-
-def faults(tracker: Tracker, runs: list[Run]) -> str:
-    """What was wrong; with the floor all is, and opentracker lists askers to themselves."""
-    if tracker.name == "floor":
-        return ""
-    kinds = clusters.WRONG if tracker.shape else ("errors", "malformed", "strangers")
-    return clusters.faults([run.found[0] for run in runs], kinds)

@@ -3,8 +3,8 @@
 The load and the judgement are the yardstick's (`measure.py`, `measure_http.py`): processor time per answer of the
 whole tracker on one core against calls of the system that do nothing else, latency at half load, every UDP answer
 checked. `mixed` is latency alone: HTTP's one-shot announces beside UDP's, both in an open loop. `cluster`: gateway and
-shard as two processes, by each kind of link. `growth`: cluster_cost.py. `hot`: hot_bench.py. `ab`, which runs only
-if it is named: ab_bench.py.
+shard as two processes, by each kind of link. `growth`: cluster_cost.py. `hot`: hot_bench.py. `ladder`: ladder_bench.py.
+`ab`, which runs only if it is named: ab_bench.py.
 """
 
 from __future__ import annotations
@@ -25,14 +25,28 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from loadtests import ab_bench, cluster_cost, clusters, hot_bench
+from loadtests import ab_bench, cluster_cost, clusters, hot_bench, ladder_bench
 from loadtests.clusters import YARDSTICK, Shape
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SHOAL_PORT, FREE_PORT, OPENTRACKER_PORT, CLUSTER_PORT = 6971, 6973, 6975, 7100
-PARTS = ("udp", "limits", "cold", "http", "mixed", "speed", "memory", "pauses", "rest", "cluster", "growth", "hot")
+PARTS = (
+    "udp",
+    "limits",
+    "cold",
+    "http",
+    "mixed",
+    "speed",
+    "memory",
+    "pauses",
+    "rest",
+    "cluster",
+    "growth",
+    "hot",
+    "ladder",
+)
 COLD_TORRENTS = 200_000  # with 4,000 peers in the first: 3.6 million in all
 HTTP_TORRENTS = 500  # of the yardstick's announce.lua; their info-hashes are those of udpload's
 ASKED = {"kept": 0.80, "close": 0.65}  # of the floor, over kept connections and over one an announce
@@ -41,7 +55,8 @@ FILL = 800_000  # announces before that, as measure.py's
 WARMUP = 1  # second
 LINKS = ("tcp", "curve", "ipc")
 ROUNDS = {"ab": 25, "growth": 9, "hot": 15}  # others: 5
-SHORT = {"ab": 0.7, "growth": 1.0, "hot": 1.5}  # seconds of a load; others: 4
+SHORT = {"ab": 0.7, "growth": 1.0, "hot": 1.5, "ladder": 1.2}  # seconds of a load; others: 4
+INTERLEAVED = ("ab", "growth", "hot", "ladder")
 
 CONFIG = """\
 data: {folder}/data
@@ -226,12 +241,14 @@ def yardstick(parts: list[str], rounds: int, seconds: float, folder: Path) -> in
 
 def interleaved(part: str, args: argparse.Namespace, folder: Path) -> int:
     """A part whose trackers all stay up and take turns; how many failed."""
-    rounds = args.rounds or ROUNDS[part]
+    rounds = args.rounds or ROUNDS.get(part, 5)
     seconds = args.seconds or SHORT[part]
     if part == "ab":
         return ab_bench.compare(folder, args.variants, rounds, seconds, args.window)
     if part == "growth":
-        return cluster_cost.grow(folder, rounds, seconds, args.picture)
+        return cluster_cost.grow(folder, rounds, seconds, args.points, args.picture)
+    if part == "ladder":
+        return ladder_bench.climb(folder, rounds, seconds)
     return hot_bench.compare(folder, rounds, seconds)
 
 
@@ -251,15 +268,35 @@ def read_arguments() -> argparse.Namespace:
         "--variants", type=ab_bench.read_variants, default="embedded,ipc,tcp,curve", help="of ab: see ab_bench.py"
     )
     parser.add_argument("--window", type=int, default=512, help="of ab: requests in flight")
-    parser.add_argument("--picture", type=Path, help="of growth: where to draw measured against predicted, a PNG")
+    parser.add_argument(
+        "--picture", type=writable, help="of growth: the file to draw measured against foretold in, a PNG"
+    )
+    parser.add_argument("--points", type=writable, help="of growth: the file to keep every sample in, JSON")
+    parser.add_argument(
+        "--refit", type=cluster_cost.read, metavar="FILE", help="growth, from what --points kept: nothing is measured"
+    )
     args = parser.parse_args()
     args.parts = args.part or list(PARTS)
+    if (args.picture or args.points or args.refit) and "growth" not in args.parts:
+        parser.error("--picture, --points and --refit are of growth, which is not among the parts")
+    if args.refit and (args.part not in ([], ["growth"]) or args.points):
+        parser.error("--refit measures nothing: no other part and no --points go with it")
     return args
+
+
+def writable(name: str) -> Path:
+    """A file to write when all is measured. Raises ArgumentTypeError if that cannot be."""
+    path = Path(name)
+    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise argparse.ArgumentTypeError(f"{name}: cannot be written")
+    return path
 
 
 def main() -> int:
     """0 if every row is valid and no step was too long."""
     args = read_arguments()
+    if args.refit:
+        return int(cluster_cost.report(args.refit, cluster_cost.find_laws(args.refit), args.picture) > 0)
     failed = 0
     if not (YARDSTICK / "measure.py").exists():
         print(f"no yardstick in {YARDSTICK}: set YARDSTICK to the folder with measure.py", file=sys.stderr)
@@ -268,7 +305,7 @@ def main() -> int:
         folder = Path(name)
         clusters.build(folder)
         failed += yardstick(args.parts, args.rounds or 5, args.seconds or 4, folder)
-        for part in ("ab", "growth", "hot"):
+        for part in INTERLEAVED:
             if part in args.parts:
                 failed += interleaved(part, args, folder)
         if "rest" in args.parts:

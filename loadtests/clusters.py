@@ -328,9 +328,9 @@ def faults(found: Sequence[dict[str, float]], kinds: Iterable[str] = WRONG) -> s
 
 
 def judge(tracker: Tracker, found: Sequence[dict[str, float]]) -> str:
-    """What makes a tracker's figures invalid. The floor's answers are all wrong; some list askers to themselves."""
+    """What makes a tracker's figures invalid. The floor's peers are made up; some list askers to themselves."""
     if tracker.name == FLOOR:
-        return faults(found, ())
+        return faults(found, ("errors", "malformed"))
     return faults(found, WRONG if tracker.shape else ("errors", "malformed", "strangers"))
 
 
@@ -356,6 +356,11 @@ class Run(NamedTuple):
     def microseconds(self, role: str | None = None) -> float:
         """Processor time an answer, of the whole tracker or of some of its processes."""
         return (self.spent[role] if role else self.spent.total()) / 1e3 / max(self.answers, 1)
+
+
+def of_floor(floor: Sequence[Run], own: Sequence[Run]) -> list[float]:
+    """The floor's processor time an answer over a tracker's, round by round: 1 is as cheap as the system's calls."""
+    return [least.microseconds() / run.microseconds() for least, run in zip(floor, own, strict=True)]
 
 
 SETTLE = 0.05  # seconds in which a tracker answers what was in flight when the load ended

@@ -144,8 +144,7 @@ def start(stack: ExitStack, folder: Path) -> list[Subject]:
     subjects = []
     for number, shape in enumerate(SHAPES):
         port = FIRST_PORT + PORTS * number
-        file = clusters.write_config(folder / f"on{port}", port, shape, trust_ip_field=["127.0.0.1/32"])
-        tracker = stack.enter_context(clusters.started(str(shape), port, clusters.shoal_command(file), shape))
+        tracker = stack.enter_context(clusters.shoal(folder, port, shape, trust_ip_field=["127.0.0.1/32"]))
         subjects.append(Subject(tracker))
         subjects[-1].fill(folder)
     return subjects
