@@ -14,12 +14,12 @@ import os
 import select
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
 
-from trackers import PATIENCE, free_port, get, parse_metrics
+from ports import free_port, free_ports
+from trackers import PATIENCE, get, parse_metrics
 
 from common import keys
 
@@ -228,19 +228,6 @@ def until(condition, patience=START):
         assert time.monotonic() < deadline, f"{condition} stays {found!r}"
         time.sleep(0.05)
     return found
-
-
-def free_ports(count):
-    """Ports of TCP on loopback that are free and follow each other."""
-    while True:
-        first = free_port()
-        with contextlib.ExitStack() as stack:
-            try:
-                for port in range(first + 1, first + count):
-                    stack.enter_context(socket.socket()).bind(("127.0.0.1", port))
-            except (OSError, OverflowError):
-                continue
-        return list(range(first, first + count))
 
 
 # The operator's commands

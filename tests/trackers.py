@@ -4,7 +4,6 @@ The client is written from the protocol's tables and shares no code with the tra
 """
 
 import asyncio
-import contextlib
 import ctypes
 import json
 import os
@@ -21,6 +20,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import uvloop
+from ports import free_port
 
 from cluster.embedded import Embedded
 from common import config
@@ -207,24 +207,6 @@ def settings(directory, listen=("127.0.0.1:0", "[::1]:0"), memory="64 MiB", **mo
         "shards": [{"name": "shard1", "memory": memory}],
         **more,
     }
-
-
-def free_port():
-    """A port that is free for TCP and UDP, on both loopback addresses."""
-    while True:
-        with socket.socket() as first:
-            first.bind(("127.0.0.1", 0))
-            port = first.getsockname()[1]
-            with (
-                contextlib.suppress(OSError),
-                socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as second,
-                socket.socket(socket.AF_INET6) as third,
-                socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as fourth,
-            ):
-                second.bind(("127.0.0.1", port))
-                third.bind(("::1", port))
-                fourth.bind(("::1", port))
-                return port
 
 
 class Process:

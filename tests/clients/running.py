@@ -15,20 +15,15 @@ cannot meet here. It asks HTTP trackers from the IPv4 address that it is bound t
 import importlib.util
 import json
 import os
-import random
 import signal
-import socket
 import subprocess
 import sys
-import threading
 import urllib.error
 import urllib.request
 from pathlib import Path
 
 import pytest
-
-GIVEN = set()  # ports that clients have or had
-GIVEN_LOCK = threading.Lock()
+from ports import free_port
 
 
 class Client:
@@ -151,19 +146,3 @@ class Libtorrent(Client):
         script = Path(__file__).with_name("libtorrent_client.py")
         address = f"[{self.host}]" if self.ipv6 else self.host
         return [sys.executable, "-P", str(script), str(self.metainfo), str(self.folder), address]
-
-
-def free_port(host):
-    """A port that is free for TCP and UDP, below those that the system gives to connections, and nobody else's."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    while True:
-        port = random.randrange(10_000, 32_768)
-        with socket.socket(family) as stream, socket.socket(family, socket.SOCK_DGRAM) as datagrams, GIVEN_LOCK:
-            try:
-                stream.bind((host, port))
-                datagrams.bind((host, port))
-            except OSError:
-                continue
-            if port not in GIVEN:
-                GIVEN.add(port)
-                return port

@@ -19,8 +19,9 @@ import zmq
 from announcers import Load, random_torrents
 from http_client import HttpClient, announce_target, peers_of, scrape_target
 from http_client import request as http_request
-from processes import COMMAND, Cluster, free_ports, shoal_json, until
-from trackers import PATIENCE, Client, announce_request, free_port, is_answer, scrape_request
+from ports import free_port, free_ports
+from processes import COMMAND, Cluster, shoal_json, until
+from trackers import PATIENCE, Client, announce_request, is_answer, scrape_request
 
 from common import config, control, frames, keys
 from common.control import pack_header

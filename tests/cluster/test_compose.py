@@ -4,7 +4,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -12,7 +11,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from trackers import PATIENCE, free_port, get
+from ports import free_port, free_ports
+from trackers import PATIENCE, get
 
 from cluster.supervisor import PATIENCE as PATIENCE_WITH_A_STAGE
 from common import config
@@ -120,29 +120,12 @@ def test_key_files_are_never_committed_nor_in_the_image():
 # What `docker compose up` runs in the container, run here: other ports, another directory for /data
 
 
-def free_ports(many):
-    """The first of some ports in a row that are free."""
-    while True:
-        first = free_port()
-        if all(is_free(first + more) for more in range(many)):
-            return first
-
-
-def is_free(port):
-    with socket.socket() as probe:
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-        return True
-
-
 class Container:
     """What `docker compose up` runs, until the end of the block."""
 
     def __init__(self, directory):
         self.service = compose()["services"]["shoal"]
-        self.port, self.admin = free_port(), free_ports(5)
+        self.port, self.admin = free_port(), free_ports(5)[0]
         self.file = directory / "cluster.yaml"
         text = (ROOT / "cluster.yaml").read_text()
         text = (

@@ -13,6 +13,7 @@ import time
 import urllib.request
 
 import pytest
+from ports import free_port
 from trackers import (
     PATIENCE,
     Client,
@@ -20,7 +21,6 @@ from trackers import (
     Process,
     announce_request,
     connect_request,
-    free_port,
     get,
     is_answer,
     pack_name,

@@ -6,8 +6,9 @@ import socket
 import threading
 
 import pytest
+from ports import free_port
 from processes import Cluster, shoal, shoal_refuses
-from trackers import Process, free_port
+from trackers import Process
 
 from cluster import health
 from common.values import Endpoint

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from trackers import free_port
+from ports import free_port
 
 from cluster import client, start
 from cluster.client import Announce

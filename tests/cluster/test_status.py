@@ -6,8 +6,9 @@ import shutil
 import socket
 
 import pytest
+from ports import free_port
 from processes import Cluster, shoal, shoal_json, shoal_refuses, until
-from trackers import Client, Process, free_port
+from trackers import Client, Process
 
 from cluster import status, status_tables
 from common import config, keys

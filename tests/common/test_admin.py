@@ -1,7 +1,8 @@
 import asyncio
 
 import pytest
-from trackers import free_port, get
+from ports import free_port
+from trackers import get
 
 from common.admin import Admin
 from common.metrics import Metrics

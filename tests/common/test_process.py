@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from trackers import free_port, get
+from ports import free_port
+from trackers import get
 
 from common import config, process
 from common.config_errors import ConfigError

@@ -3,7 +3,7 @@
 import socket
 
 import pytest
-from trackers import free_port
+from ports import free_port
 
 from common import config, sockets
 from gateway import listening

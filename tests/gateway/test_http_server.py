@@ -7,7 +7,7 @@ import pytest
 from http_bench import PEER_ID, announce_head, escape, head_of, scrape_head, words
 from http_client import HttpClient, announce_target, decode, request
 from http_tracker import Tracker, clean
-from trackers import free_port
+from ports import free_port
 
 from gateway.http_places import WAITING
 from gateway.http_server import KEPT

@@ -3,7 +3,7 @@ import logging
 import socket
 
 import pytest
-from trackers import free_port
+from ports import free_port
 
 from common import config
 from common.sockets import is_shared
