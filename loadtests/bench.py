@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import re
 import shlex
@@ -19,7 +20,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -55,7 +56,7 @@ FILL = 800_000  # announces before that, as measure.py's
 WARMUP = 1  # second
 LINKS = ("tcp", "curve", "ipc")
 ROUNDS = {"ab": 25, "growth": 9, "hot": 15}  # others: 5
-SHORT = {"ab": 0.7, "growth": 1.0, "hot": 1.5, "ladder": 1.2}  # seconds of a load; others: 4
+SHORT = {"ab": 0.7, "growth": 1.0, "hot": 1.5, "ladder": 1.1}  # seconds of a load; others: 4
 INTERLEAVED = ("ab", "growth", "hot", "ladder")
 
 CONFIG = """\
@@ -262,8 +263,8 @@ def read_arguments() -> argparse.Namespace:
     """What the command line says."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", nargs="*", choices=[*PARTS, "ab", []], help="all but ab if none is named")
-    parser.add_argument("--rounds", type=int, help=f"5; {ROUNDS}")
-    parser.add_argument("--seconds", type=float, help=f"of a load of http and mixed, 4; {SHORT}")
+    parser.add_argument("--rounds", type=count, help=f"5; {ROUNDS}")
+    parser.add_argument("--seconds", type=duration, help=f"of a load of http and mixed, 4; {SHORT}")
     parser.add_argument(
         "--variants", type=ab_bench.read_variants, default="embedded,ipc,tcp,curve", help="of ab: see ab_bench.py"
     )
@@ -282,6 +283,21 @@ def read_arguments() -> argparse.Namespace:
     if args.refit and (args.part not in ([], ["growth"]) or args.points):
         parser.error("--refit measures nothing: no other part and no --points go with it")
     return args
+
+
+def count(text: str) -> int:
+    """A number of rounds. Raises ArgumentTypeError."""
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text}: not a number of rounds")
+    return int(text)
+
+
+def duration(text: str) -> float:
+    """Seconds of a load. Raises ArgumentTypeError."""
+    with suppress(ValueError):
+        if 0 < (seconds := float(text)) < math.inf:
+            return seconds
+    raise argparse.ArgumentTypeError(f"{text}: not a number of seconds")
 
 
 def writable(name: str) -> Path:
