@@ -56,7 +56,7 @@ FILL = 800_000  # announces before that, as measure.py's
 WARMUP = 1  # second
 LINKS = ("tcp", "curve", "ipc")
 ROUNDS = {"ab": 25, "growth": 9, "hot": 15}  # others: 5
-SHORT = {"ab": 0.7, "growth": 1.0, "hot": 1.5, "ladder": 1.1}  # seconds of a load; others: 4
+SHORT = {"ab": 0.7, "growth": 1.0, "hot": 1.5, "ladder": 1.0}  # seconds of a load; others: 4
 INTERLEAVED = ("ab", "growth", "hot", "ladder")
 
 CONFIG = """\
