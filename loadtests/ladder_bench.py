@@ -173,7 +173,8 @@ def show_opened(subjects: list[Subject], share: float) -> int:
     table = Table(title=f"open loop: {share:.0%} of its own capacity{one}; p50 and p99 in us, and times the floor's")
     shared, equal = f"at its {share:.0%}", "same rate"
     titles = "requests/s", "us an answer", "p50", "p99", "lost", *(f"{p} {to}" for to in (shared, equal) for p in ASKED)
-    for title in ("", *titles, ""):
+    table.add_column("", min_width=max(len(subject.tracker.name) for subject in subjects))
+    for title in (*titles, ""):
         table.add_column(title, justify="right" if title else "left")
     failed = 0
     floor = subjects[0].own(share)
