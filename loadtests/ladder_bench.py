@@ -41,7 +41,7 @@ SHARES = 0.01, 0.5, 0.9  # of capacity
 LIGHT = 0.01  # up to this share every request leaves by a call of its own
 IDLE = 1.5  # seconds in which periodic work is measured
 HALF, ASKED = 0.5, {"p50": 2, "p99": 3}  # times the floor's, of the embedded tracker at half load
-console = Console(width=120)
+console = Console(width=140)
 
 
 class Opened(NamedTuple):
