@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SHAPES = [Shape("embedded"), Shape("tcp")]
-FIRST_PORT, PORTS = 9500, 100
+FIRST_PORT, PORTS = 10700, 100
 FILL = 800_000
 TORRENTS = 2000
 WINDOWS = 1, 16, 64, 512
