@@ -5,7 +5,7 @@ KERNELS ?= compiled
 export PYTHON KERNELS
 
 # A kernel is a .py with a .pxd beside it.
-KERNEL_TYPES := $(filter-out gateway/system.pxd shard/prefetch.pxd,$(wildcard gateway/*.pxd shard/*.pxd))
+KERNEL_TYPES := $(filter-out gateway/system.pxd shard/prefetch.pxd,$(wildcard gateway/*.pxd shard/*.pxd loadtests/load/*.pxd))
 SOURCES := pyproject.toml common/build.py $(KERNEL_TYPES) $(KERNEL_TYPES:.pxd=.py)
 INSTALLED := .venv/.installed-$(KERNELS)
 TESTABLE := .venv/.testable
