@@ -456,7 +456,9 @@ class Population:
 
     def _peer_at(self, slot: size) -> size:
         """Peers in the order of their swarms."""
-        return cython.cast(size, (cython.cast(u64, slot) * cython.cast(u64, self.stride)) % cython.cast(u64, self.peers))
+        return cython.cast(
+            size, (cython.cast(u64, slot) * cython.cast(u64, self.stride)) % cython.cast(u64, self.peers)
+        )
 
     def _below(self, most: size) -> size:
         """A random number from 0 on, below `most`."""
@@ -482,7 +484,9 @@ class Population:
         self._count(peer, old, cython.cast(u32, ALL32))
         self._count(peer, mask, 1)
         self.masks[peer] = cython.cast(u8, mask)
-        self.changes[self.owner[peer]] = cython.cast(u32, (cython.cast(u64, self.changes[self.owner[peer]]) + 1) & ALL32)
+        self.changes[self.owner[peer]] = cython.cast(
+            u32, (cython.cast(u64, self.changes[self.owner[peer]]) + 1) & ALL32
+        )
         self.present += (mask != ABSENT) - (old != ABSENT)
 
     def _find(self, raw: View, at: size, ipv6: cython.bint) -> size:

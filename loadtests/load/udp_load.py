@@ -144,6 +144,12 @@ class UdpLoad:
 
     # Doors
 
+    def is_connected(self, source: size) -> bool:
+        """Whether a source has a connection id."""
+        if not 0 <= source < self.population.sources:
+            raise ValueError("no such source")
+        return self.connected[source] != 0
+
     def filled(self) -> bool:
         """Whether every peer has announced once, while filling."""
         source: size
@@ -238,8 +244,7 @@ class UdpLoad:
 
     def counters(self) -> dict:
         """What was counted from the start, by COUNTERS."""
-        found = {name: self.tally[SENT + n] for n, name in enumerate(COUNTERS)}
-        return found | {"unconnected": sum(not connected for connected in self.connected)}
+        return {name: self.tally[SENT + n] for n, name in enumerate(COUNTERS)}
 
     # Requests
 

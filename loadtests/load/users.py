@@ -1,0 +1,50 @@
+"""The user of locust: each drives the swarms of a part of the load, over the protocol that the part names."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from locust import User, task
+
+from loadtests.load.http_driver import HttpDriver
+from loadtests.load.statistics import share_totals, totals_of
+from loadtests.load.udp_driver import UdpDriver
+
+if TYPE_CHECKING:
+    from locust.env import Environment
+
+
+def prepare(environment: Environment) -> None:
+    """Let users be run there. To be set before they are: `target`, `parts`, and `workers`, the processes with users."""
+    environment.target = None  # type: ignore[attr-defined]  # ours, as the others
+    environment.parts = []  # type: ignore[attr-defined]
+    environment.workers = 1  # type: ignore[attr-defined]
+    environment.measuring = False  # type: ignore[attr-defined]
+    environment.begun = 0  # type: ignore[attr-defined]  # users of this process
+    totals_of(environment)
+    share_totals(environment)
+    environment.events.test_start.add_listener(_number_anew)  # type: ignore[no-untyped-call]
+
+
+def _number_anew(environment: Any, **_: Any) -> None:
+    environment.begun = 0
+
+
+class LoadUser(User):
+    """User n of all processes drives part n, from the first again when there are more users than parts."""
+
+    def __init__(self, environment: Any) -> None:
+        super().__init__(environment)
+        local = environment.begun
+        environment.begun += 1
+        self.number = getattr(environment.runner, "worker_index", 0) + local * environment.workers
+        self.driver: UdpDriver | HttpDriver | None = None
+
+    @task
+    def drive(self) -> None:
+        """Until stopped."""
+        parts = self.environment.parts  # type: ignore[attr-defined]
+        part = parts[self.number % len(parts)]
+        kind = UdpDriver if part.kind == "udp" else HttpDriver
+        self.driver = kind(self.environment, self.environment.target, part, self.number)  # type: ignore[attr-defined]
+        self.driver.run()
