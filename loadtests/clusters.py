@@ -18,6 +18,7 @@ import time
 from collections import Counter
 from contextlib import contextmanager, suppress
 from http.client import HTTPException
+from math import ceil
 from pathlib import Path
 from statistics import median, quantiles
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -282,26 +283,39 @@ class Load:
 class HttpLoad:
     """One run of wrk with the yardstick's announces: 64 kept connections, or one connection an announce."""
 
-    def __init__(self, port: int, seconds: int, close: bool) -> None:
+    def __init__(self, port: int, seconds: float, close: bool) -> None:
+        self.seconds = seconds
         script = ["-s", str(YARDSTICK / "announce.lua"), f"http://127.0.0.1:{port}/", *(["--", "close"] * close)]
-        command = [*LOAD_CORE, "wrk", "-t1", "-c64", f"-d{seconds}s", *script]
+        command = [*LOAD_CORE, "wrk", "-t1", "-c64", f"-d{ceil(seconds) + 1}s", *script]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE)
 
     def result(self) -> dict[str, float]:
         """What it found, as udpload names it; errors are answers that are not 2xx. Raises RuntimeError."""
+        try:
+            self.process.wait(self.seconds)
+        except subprocess.TimeoutExpired:
+            self.process.send_signal(signal.SIGINT)  # it reports and ends; of itself it counts whole seconds only
         return read_wrk(output(self.process, "wrk").decode())
 
 
 def read_wrk(text: str) -> dict[str, float]:
-    """wrk's report in udpload's words. Lost: connections that broke, and answers late by over 2 seconds."""
+    """wrk's report in udpload's words.
+
+    Lost: connections refused, and answers late by over 2 seconds. Closed: requests whose connection the tracker had
+    closed without saying so in the answer before; wrk sends each again.
+    """
 
     def number(pattern: str) -> float:
         return sum(float(found) for found in re.findall(pattern, text))
 
     answers = number(r"(\d+) requests in")
-    lost = sum(number(rf"Socket errors:.*{kind} (\d+)") for kind in ("connect", "read", "write", "timeout"))
+    lost, closed = (
+        sum(number(rf"Socket errors:.* {kind} (\d+)") for kind in kinds)
+        for kinds in (("connect", "timeout"), ("read", "write"))
+    )
     rate, errors = number(r"Requests/sec: +([\d.]+)"), number(r"Non-2xx or 3xx responses: (\d+)")
-    return {"answers": answers, "sent": answers + lost, "lost": lost, "errors": errors, "rps": rate}
+    sent = answers + lost + closed
+    return {"answers": answers, "sent": sent, "lost": lost, "closed": closed, "errors": errors, "rps": rate}
 
 
 def output(process: subprocess.Popen[bytes], name: str) -> bytes:
@@ -371,7 +385,7 @@ def run(folder: Path, tracker: Tracker, *loads: list[object]) -> Run:
     return spend(tracker, lambda: [Load(folder, tracker.port, *options) for options in loads])
 
 
-def run_http(tracker: Tracker, seconds: int, close: bool) -> Run:
+def run_http(tracker: Tracker, seconds: float, close: bool) -> Run:
     """Run wrk. `close`: one connection an announce."""
     return spend(tracker, lambda: [HttpLoad(tracker.port, seconds, close)])
 
