@@ -21,6 +21,10 @@ bench: $(INSTALLED) .venv/.benchable
 	@tools/need opentracker wrk
 	@.venv/bin/python -P -m loadtests.bench $(ARGS)
 
+compare: $(INSTALLED) .venv/.benchable
+	@tools/need opentracker wrk gcc
+	@.venv/bin/python -P -m loadtests.compare $(ARGS)
+
 lint: $(INSTALLED) $(TESTABLE)
 	@.venv/bin/ruff check && .venv/bin/ruff format --check && .venv/bin/mypy
 
@@ -48,4 +52,4 @@ $(TESTABLE): pyproject.toml | $(INSTALLED)
 	@tools/install bench
 	@touch $@
 
-.PHONY: run test bench lint fuzz image image-test
+.PHONY: run test bench compare lint fuzz image image-test

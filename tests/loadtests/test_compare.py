@@ -274,6 +274,7 @@ def test_a_port_that_another_has_is_told(tmp_path):
 def test_a_round_of_shoal_and_of_a_tracker_that_ends(tmp_path, monkeypatch, capsys):
     """All of it, where the yardstick and its tools are; elsewhere it says what it lacks."""
     monkeypatch.setattr(sys, "argv", ["compare"])
+    monkeypatch.setattr(compare, "WARMUP", 0.3)
     files = tmp_path / "found.md", tmp_path / "found.png"
     words = ["--trackers", "shoal", "--tracker", f"gone:{free_port()}:false", "--rounds", "1", "--seconds", "0.2"]
     words += ["--fill", "2000", "--rate", "500", "--first-port", str(free_port() // 2 + 1024)]
