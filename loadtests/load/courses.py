@@ -1,0 +1,193 @@
+"""What happens in a scenario beside its load: each function here is the course of scenarios that name it."""
+
+from __future__ import annotations
+
+import math
+import signal
+import subprocess
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NamedTuple
+
+from msgspec.structs import replace
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from loadtests import clusters
+from loadtests.load import quota, trackers
+from loadtests.load.plan import Part
+from loadtests.load.scenarios import Result, Scenario
+from loadtests.load.swarm import LoadError, Swarm
+from loadtests.load.trackers import Address, Subject
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from rich.console import Console
+
+SETTLE = 0.3  # seconds after a load in which what is under way ends
+STEP = 3.0  # seconds of a step towards capacity
+STEPS, GROWTH, ENOUGH = 7, 1.4, 0.9  # a step that answers a smaller share than ENOUGH is the last
+OVER = 3.0  # times capacity
+IN_FLIGHT = 2.0  # seconds of requests that must find a peer each, as none is heard twice before its answer is lost
+LULL = 2.0  # seconds between the return of one process and the end of the next
+ROUNDS = 8  # after so many announces a peer on average, one of 3,000 has not announced
+FLOOR = 5.0  # seconds of the floor's load
+
+
+class Stage(NamedTuple):
+    """What a course works with. `scenario`: scaled, its parts dealt out to workers."""
+
+    scenario: Scenario
+    subject: Subject
+    swarm: Swarm
+    console: Console
+    folder: Path
+    share: float = 0.1  # of a core, for `overload`
+
+    def load(self, title: str, parts: Sequence[Part], seconds: float) -> Result:
+        """Start users, fill, and measure."""
+        self.start(title, parts)
+        return self.measure(title, seconds)
+
+    def start(self, title: str, parts: Sequence[Part]) -> None:
+        """Start users, and fill."""
+        peers = sum(part.sources * part.ports for part in parts if part.fill)
+        self.console.print(f"{title}: {peers:,} peers are announced once" if peers else f"{title}:", highlight=False)
+        self.swarm.start(parts)
+        self.swarm.pause(self.scenario.warmup)
+
+    def measure(self, title: str, seconds: float, beside: Callable[[], object] = lambda: None) -> Result:
+        """Measure, with a progress bar; `beside` is done meanwhile, and makes the time longer if it takes longer."""
+        spent, refused = self.subject.spent(), self.subject.refused()
+        with bar(self.console, title, seconds) as look:
+            result = self.swarm.measure(seconds, look, beside)
+        result.processor = {role: ns / 1e9 for role, ns in (self.subject.spent() - spent).items()}
+        result.resident = self.subject.resident()
+        more = {name: many - refused.get(name, 0) for name, many in self.subject.refused().items()}
+        result.refused = {name: many for name, many in more.items() if many > 0}
+        return result
+
+
+@contextmanager
+def bar(console: Console, title: str, seconds: float) -> Iterator[Callable[[float, Result], None]]:
+    """A progress bar; yields what is given figures."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=30),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[figures]}"),
+    )
+    with Progress(*columns, console=console, auto_refresh=False) as progress:
+        task = progress.add_task(title, total=seconds, figures="")
+
+        def look(passed: float, result: Result) -> None:
+            progress.update(task, completed=min(passed, seconds), figures=figures(result), refresh=True)
+
+        yield look
+        progress.update(task, completed=seconds, refresh=True)
+
+
+def figures(result: Result) -> str:
+    """A line of how it goes so far."""
+    rate = result.answers / max(result.seconds, 0.1)
+    wrong = sum(result.wrong.values())
+    return (
+        f"{rate:,.0f}/s, p50 {result.announces.p50:g} ms, p99 {result.announces.p99:g} ms, "
+        f"{result.first_lost:,} lost at first, {wrong:,} wrong"
+    )
+
+
+def plain(stage: Stage) -> dict[str, Result]:
+    """Nothing beside it."""
+    return {"load": stage.load("load", stage.scenario.parts, stage.scenario.seconds)}
+
+
+def overload(stage: Stage) -> dict[str, Result]:
+    """Under a quota: ever more until it is not answered, which is capacity; three times that; half of it."""
+    scenario = stage.scenario
+    with quota.limited(stage.subject.pids, stage.share):
+        capacity = find_capacity(stage)
+        over = [at_rate(part, OVER * capacity.goodput / len(scenario.parts)) for part in scenario.parts]
+        whole = stage.load("overload", over, scenario.seconds)
+        half = [replace(part, tries=3) for part in scenario.parts]
+        half = [at_rate(part, capacity.goodput / 2 / len(scenario.parts)) for part in half]
+        return {"capacity": capacity, "overload": whole, "afterwards": stage.load("afterwards", half, STEP)}
+
+
+def find_capacity(stage: Stage) -> Result:
+    """The step of the most answers."""
+    parts = stage.scenario.parts
+    best = Result(seconds=1, rate=0)
+    rate = sum(part.rate for part in parts)
+    for number in range(STEPS):
+        step = stage.load(f"{rate:,.0f} a second", [at_rate(part, rate / len(parts)) for part in parts], STEP)
+        best = max(best, step, key=lambda result: result.goodput)
+        if step.goodput < ENOUGH * rate:
+            break
+        # The first step shows about what an answer costs.
+        rate *= max(GROWTH, 0.8 * stage.share / max(step.cost * step.goodput / 1e6, 1e-9)) if number == 0 else GROWTH
+    if not best.answers:
+        raise LoadError("the tracker answers nothing under its quota")
+    return best
+
+
+def at_rate(part: Part, rate: float) -> Part:
+    """A part of another rate, with as many peers as that takes."""
+    return replace(part, rate=rate, ports=max(part.ports, math.ceil(rate * IN_FLIGHT / part.sources)))
+
+
+def beside_floor(stage: Stage) -> dict[str, Result]:
+    """The same load for calls of the system that do nothing else; then for the tracker."""
+    program = stage.folder / "httpfloor"
+    source = clusters.YARDSTICK / "httpfloor.c"
+    try:
+        subprocess.run(["gcc", "-O2", "-o", program, source], check=True, stderr=subprocess.DEVNULL)
+    except (OSError, subprocess.CalledProcessError):
+        raise LoadError(f"the floor needs gcc and {source}; YARDSTICK names its folder") from None
+    port = trackers.free_port()
+    parts = [replace(part, fill=False, strict=False) for part in stage.scenario.parts]
+    with clusters.started("floor", port, [str(program), "-p", str(port)], ready=clusters.speaks_http):
+        stage.swarm.address = Address("127.0.0.1", port)
+        floor = stage.load("floor", parts, min(FLOOR, stage.scenario.seconds))
+        stage.swarm.stop()
+        stage.swarm.address = stage.subject.address
+    return {"floor": floor} | plain(stage)
+
+
+def restarts(stage: Stage) -> dict[str, Result]:
+    """Each process is killed, in turn, then each stopped; afterwards all must be known again."""
+    parts = stage.scenario.parts
+    stage.start("restarts", parts)
+
+    def beside() -> None:
+        many = len(stage.subject.workers())
+        for sign in (signal.SIGKILL, signal.SIGTERM):
+            for place in range(many):
+                end_one(stage, place, sign)
+
+    found = stage.measure("restarts", stage.scenario.seconds, beside)
+    found.processor = {}  # that of processes that are gone is not known
+    stage.swarm.doubt()
+    peers = sum(part.sources * part.ports for part in parts)
+    stage.console.print("afterwards: every peer announces again", highlight=False)
+    stage.swarm.pause(ROUNDS * peers / sum(part.rate for part in parts))
+    stage.swarm.set_strict(True)
+    return {"load": found, "afterwards": stage.measure("afterwards", STEP)}
+
+
+def end_one(stage: Stage, place: int, sign: signal.Signals) -> None:
+    """End a worker of the tracker, and wait until the next one serves, and a while."""
+    pid = stage.subject.workers()[place]
+    role = clusters.role_of(pid)
+    trackers.replaced(stage.subject, pid, sign)
+    stage.swarm.doubt()
+    stage.console.print(f"{role} {pid}: {sign.name}, back again", highlight=False)
+    stage.swarm.pause(LULL)
+
+
+COURSES: dict[str, Callable[[Stage], dict[str, Result]]] = {
+    "plain": plain,
+    "overload": overload,
+    "beside_floor": beside_floor,
+    "restarts": restarts,
+}

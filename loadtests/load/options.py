@@ -1,0 +1,122 @@
+"""What the command line of a load may say."""
+
+from __future__ import annotations
+
+import argparse
+import ipaddress
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+from loadtests.load import trackers
+from loadtests.load.scenarios import SCENARIOS, Scenario
+
+EMBEDDED = "embedded"
+OWN_ONLY = {  # courses that hold the tracker's processes, and what for
+    "overload": "gives the tracker's processes a quota",
+    "restarts": "restarts the tracker's processes",
+}
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print it, and exit with status 2."""
+        print(f"load: {message}", file=sys.stderr)
+        sys.exit(2)
+
+
+def read(words: list[str] | None = None) -> argparse.Namespace:
+    """What the command line asks for; exits with status 2 and one line if that cannot be."""
+    parser = Parser(prog="load", description="Put a load on a tracker, check every answer, and judge.")
+    names = ", ".join(SCENARIOS)
+    parser.add_argument("scenario", nargs="?", help=names)
+    parser.add_argument("--tracker", default=EMBEDDED, help="embedded, cluster, or udp://HOST:PORT of one that runs")
+    parser.add_argument("--seconds", type=positive, help="of the measured time, if not the scenario's")
+    parser.add_argument("--scale", type=positive, default=1.0, help="times the scenario's rates, torrents and peers")
+    parser.add_argument("--workers", type=count, default=0, help="processes that make the load; 0: this one does")
+    parser.add_argument("--sources", type=addresses, default=(), help="local addresses that the load comes from")
+    parser.add_argument("--quota", type=share, default=0.1, help="of overload: the tracker's share of a core")
+    parser.add_argument("--report", type=Path, metavar="FILE.html", help="where to write locust's report and ours")
+    parser.add_argument("--summary", type=Path, metavar="FILE.md", help="where to write our report alone")
+    parser.add_argument("--results", type=Path, metavar="FILE.md", help="a table that gets a row")
+    parser.add_argument("--web", action="store_true", help="locust's web page; nothing is judged")
+    parser.add_argument("--port", type=port, default=8089, help="of the web page")
+    options = parser.parse_args(words)
+    if options.scenario is None and options.web:
+        options.scenario = "steady"
+    if options.scenario not in SCENARIOS:
+        said = f"no scenario {options.scenario!r}" if options.scenario else "which scenario?"
+        parser.error(f"{said} There are {names}" if said.endswith("?") else f"{said}; there are {names}")
+    if reason := refusal(options):
+        parser.error(reason)
+    return options
+
+
+def refusal(options: argparse.Namespace) -> str:
+    """Why what is asked for cannot be done; nothing if it can."""
+    scenario = SCENARIOS[options.scenario]
+    try:
+        running = trackers.read_address(options.tracker) is not None
+    except ValueError as error:
+        return str(error)
+    if running and scenario.course in OWN_ONLY:
+        return f"{scenario.name} {OWN_ONLY[scenario.course]}: it starts its own (--tracker embedded or cluster)"
+    if options.web and (options.workers or scenario.course != "plain"):
+        return "the web page runs a plain scenario in one process: " + ", ".join(plain_names())
+    for path in (options.report, options.summary, options.results):
+        if path is not None and not path.absolute().parent.is_dir():
+            return f"no directory {path.absolute().parent}"
+    return ""
+
+
+def plain_names() -> list[str]:
+    """Scenarios that are nothing but a load."""
+    return [name for name, scenario in SCENARIOS.items() if scenario.course == "plain"]
+
+
+def chosen(options: argparse.Namespace) -> Scenario:
+    """The scenario that is asked for, with the measured time that is."""
+    scenario = SCENARIOS[options.scenario]
+    return scenario._replace(seconds=options.seconds or scenario.seconds)
+
+
+def addresses(text: str) -> tuple[str, ...]:
+    """Addresses with commas between them."""
+    try:
+        return tuple(str(ipaddress.ip_address(word)) for word in text.split(","))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def positive(text: str) -> float:
+    """A number above 0."""
+    number = float(text)
+    if not 0 < number < 1e6:
+        raise argparse.ArgumentTypeError(f"expected a number above 0, found {text!r}")
+    return number
+
+
+def share(text: str) -> float:
+    """A share of a core."""
+    number = float(text)
+    if not 0.1 <= number <= 1:
+        raise argparse.ArgumentTypeError(f"expected 0.1 to 1 of a core, found {text!r}")
+    return number
+
+
+def count(text: str) -> int:
+    """How many processes."""
+    number = int(text)
+    if not 0 <= number <= 64:
+        raise argparse.ArgumentTypeError(f"expected 0 to 64, found {text!r}")
+    return number
+
+
+def port(text: str) -> int:
+    """Of TCP."""
+    number = int(text)
+    if not 0 <= number <= 65535:
+        raise argparse.ArgumentTypeError(f"expected 0 to 65535, found {text!r}")
+    return number
