@@ -210,6 +210,7 @@ A, B = ([key.decode() for key in zmq.curve_keypair()] for _ in range(2))
         (f"public {A[0]}", "its lines are not public, secret"),
         (f"public {A[0]}\nsecret {A[1]}\nsecret {A[1]}", "its lines are not public, secret"),
     ],
+    ids=["another secret", "exchanged", "short", "long", "tildes", "hashes", "empty", "no secret", "two secrets"],
 )
 def test_keys_of_a_node_are_a_pair(tmp_path, text, reason):
     path = keys.node_path(tmp_path, "n")
