@@ -2,6 +2,7 @@
 # KERNELS=pure leaves the kernels uncompiled.
 PYTHON ?= $(or $(wildcard /usr/bin/python3),python3)
 KERNELS ?= compiled
+TRACKER ?= embedded
 export PYTHON KERNELS
 
 # A kernel is a .py with a .pxd beside it.
@@ -24,6 +25,12 @@ bench: $(INSTALLED) .venv/.benchable
 compare: $(INSTALLED) .venv/.benchable
 	@tools/need opentracker wrk gcc
 	@.venv/bin/python -P -m loadtests.compare $(ARGS)
+
+load: $(INSTALLED) .venv/.loadable
+	@.venv/bin/python -P -m loadtests.load.run $(SCENARIO) --tracker $(TRACKER) $(ARGS)
+
+load-web: $(INSTALLED) .venv/.loadable
+	@.venv/bin/python -P -m loadtests.load.run $(SCENARIO) --tracker $(TRACKER) --web $(ARGS)
 
 lint: $(INSTALLED) $(TESTABLE)
 	@.venv/bin/ruff check && .venv/bin/ruff format --check && .venv/bin/mypy
@@ -52,4 +59,8 @@ $(TESTABLE): pyproject.toml | $(INSTALLED)
 	@tools/install bench
 	@touch $@
 
-.PHONY: run test bench compare lint fuzz image image-test
+.venv/.loadable: pyproject.toml | $(INSTALLED)
+	@tools/install load
+	@touch $@
+
+.PHONY: run test bench compare load load-web lint fuzz image image-test
