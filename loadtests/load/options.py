@@ -65,9 +65,10 @@ def refusal(options: argparse.Namespace) -> str:
         return f"{scenario.name} {OWN_ONLY[scenario.course]}: it starts its own (--tracker embedded or cluster)"
     if options.web and (options.workers or scenario.course != "plain"):
         return "the web page runs a plain scenario in one process: " + ", ".join(plain_names())
-    for path in (options.report, options.summary, options.results):
+    for name in ("report", "summary", "results"):
+        path: Path | None = getattr(options, name)
         if path is not None and not path.absolute().parent.is_dir():
-            return f"no directory {path.absolute().parent}"
+            return f"argument --{name}: no directory {path.absolute().parent}"
     return ""
 
 

@@ -240,7 +240,7 @@ SCENARIOS = {
         Scenario(
             "flash-crowd",
             "one torrent of thousands of peers takes 80 % of all announces",
-            tuple(replace(part, hot=0.8, seeds=0.05, stops=0.005, skew=1.0) for part in MIX),
+            tuple(replace(part, hot=0.8, seeds=0.05, stops=0.005, skew=1.5) for part in MIX),
             USUAL,
         ),
         Scenario(

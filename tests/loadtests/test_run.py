@@ -1,0 +1,137 @@
+"""`make load`: what its command line takes, and one real run."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from loadtests.load import options, trackers
+from loadtests.load.scenarios import SCENARIOS
+
+ROOT = Path(options.__file__).parents[2]
+RUN = [sys.executable, "-P", "-m", "loadtests.load.run"]
+
+
+def refused(capsys, *words):
+    """What is said of a command line that is refused."""
+    with pytest.raises(SystemExit) as ended:
+        options.read(list(words))
+    assert ended.value.code == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.count("\n") == 1
+    return told.err.removeprefix("load: ").strip()
+
+
+def test_an_unknown_scenario_is_refused_with_the_names_of_all(capsys):
+    told = refused(capsys, "steddy")
+    assert told == "no scenario 'steddy'; there are " + ", ".join(SCENARIOS)
+
+
+def test_no_scenario_is_refused_with_the_names_of_all(capsys):
+    assert refused(capsys).endswith("There are " + ", ".join(SCENARIOS))
+
+
+@pytest.mark.parametrize(
+    "tracker", ["embeded", "udp://nowhere", "udp://127.0.0.1:0", "udp://127.0.0.1:99999", "ws://a:1"]
+)
+def test_what_is_no_tracker_is_refused(capsys, tracker):
+    told = refused(capsys, "steady", "--tracker", tracker)
+    assert told == f"no tracker: {tracker!r}. Expected embedded, cluster, or udp://HOST:PORT of one that runs"
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [("overload", "gives the tracker's processes a quota"), ("restart", "restarts the tracker's processes")],
+)
+def test_a_scenario_that_holds_the_trackers_processes_starts_its_own(capsys, name, why):
+    told = refused(capsys, name, "--tracker", "udp://127.0.0.1:6969")
+    assert told == f"{name} {why}: it starts its own (--tracker embedded or cluster)"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--seconds", "0"],
+        ["--scale", "-1"],
+        ["--scale", "much"],
+        ["--workers", "65"],
+        ["--quota", "0.05"],
+        ["--sources", "127.0.0.300"],
+        ["--report", "/no/such/directory/report.html"],
+        ["--results", "/no/such/directory/results.md"],
+        ["--hurry"],
+    ],
+    ids=" ".join,
+)
+def test_an_option_that_makes_no_sense_is_refused_in_one_line(capsys, words):
+    assert words[0] in refused(capsys, "steady", *words)
+
+
+def test_the_web_page_is_for_plain_scenarios(capsys):
+    assert "steady, flash-crowd, churn, scrape-storm" in refused(capsys, "restart", "--web")
+    assert options.read(["--web"]).scenario == "steady"
+
+
+def test_a_running_tracker_is_known_by_its_address():
+    assert trackers.read_address("udp://127.0.0.1:6969") == ("127.0.0.1", 6969)
+    assert trackers.read_address("http://[::1]:80") == ("::1", 80)
+    assert trackers.read_address("udp://localhost:6969") == ("127.0.0.1", 6969)
+
+
+@pytest.mark.parametrize("name", trackers.SHAPES)
+def test_what_is_started_has_no_address_yet(name):
+    assert trackers.read_address(name) is None
+
+
+def test_the_measured_time_is_the_scenarios_unless_another_is_asked_for():
+    assert options.chosen(options.read(["steady"])).seconds == SCENARIOS["steady"].seconds
+    assert options.chosen(options.read(["steady", "--seconds", "3"])).seconds == 3
+
+
+def test_a_cluster_has_ports_that_nobody_has():
+    first = trackers.free_port()
+    assert all(trackers.is_free(port) for port in range(first, first + trackers.SPAN))
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory):
+    """A run of `steady`: its folder and what it said."""
+    folder = tmp_path_factory.mktemp("load")
+    words = ["--scale", "0.02", "--seconds", "2", "--report", str(folder / "report.html")]
+    words += ["--summary", str(folder / "summary.md"), "--results", str(folder / "results.md")]
+    return folder, subprocess.run([*RUN, "steady", *words], cwd=ROOT, capture_output=True, text=True, timeout=120)
+
+
+def test_a_steady_load_is_answered_right(ran):
+    _, run = ran
+    assert re.search(r"^passed: every answer is right: none wrong, of [\d,]+$", run.stdout, re.MULTILINE), run
+    assert re.search(r"^passed: no request fails after its retransmissions: 0 failed", run.stdout, re.MULTILINE)
+
+
+def test_the_exit_status_is_the_verdict(ran):
+    _, run = ran
+    assert run.returncode == (0 if run.stdout.rstrip().endswith(": passed") else 1)
+    assert "Traceback" not in run.stderr
+
+
+def test_the_report_has_every_kind_of_request(ran):
+    folder, _ = ran
+    page = (folder / "report.html").read_text()
+    for kind in ("UDP announce", "UDP connect", "HTTP kept announce", "HTTP one-shot announce"):
+        assert f"<td>{kind}</td>" in page
+    assert "window.templateArgs" in page
+
+
+def test_the_summary_tells_processor_time_and_memory_of_the_tracker(ran):
+    folder, _ = ran
+    assert re.search(
+        r"^\| load \| all \| \d+\.\d\d \| [\d.]+% \| \d+\.\d \|$", (folder / "summary.md").read_text(), re.M
+    )
+
+
+def test_the_results_table_has_a_row_of_the_run(ran):
+    folder, _ = ran
+    assert "| steady | embedded | 0.02 | 0 |" in (folder / "results.md").read_text()
