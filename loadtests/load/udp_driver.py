@@ -72,9 +72,12 @@ class UdpDriver:
     def run(self) -> None:
         """Until the greenlet is killed."""
         try:
+            self.load.filling = True
             self._connect()
             if self.part.fill:
                 self._fill()
+            self.load.filling = False
+            self.told = Counter(self.load.counters())
             self.filled = True
             self.pacer.restart()
             while True:
@@ -99,7 +102,6 @@ class UdpDriver:
 
     def _fill(self) -> None:
         """Let every peer announce once, as quickly as the tracker answers."""
-        self.load.filling = True
         while not self.load.filled() or self.load.under_way:
             now = time.monotonic_ns()
             for source in range(len(self.sockets)):
@@ -107,7 +109,6 @@ class UdpDriver:
                     self._send(source, ROWS, now, now)
             self._receive(self.pacer.wait(paced=False))
             self._look(time.monotonic_ns())
-        self.load.filling = False
 
     def _turn(self) -> None:
         """Wait, take answers, send what is due."""

@@ -13,6 +13,12 @@ from loadtests.load.udp_driver import UdpDriver
 if TYPE_CHECKING:
     from locust.env import Environment
 
+DRIVERS: dict[str, type[UdpDriver | HttpDriver]] = {
+    "udp": UdpDriver,
+    "http-kept": HttpDriver,
+    "http-oneshot": HttpDriver,
+}
+
 
 def prepare(environment: Environment) -> None:
     """Let users be run there. To be set before they are: `target`, `parts`, and `workers`, the processes with users."""
@@ -45,6 +51,6 @@ class LoadUser(User):
         """Until stopped."""
         parts = self.environment.parts  # type: ignore[attr-defined]
         part = parts[self.number % len(parts)]
-        kind = UdpDriver if part.kind == "udp" else HttpDriver
-        self.driver = kind(self.environment, self.environment.target, part, self.number)  # type: ignore[attr-defined]
+        target = self.environment.target  # type: ignore[attr-defined]
+        self.driver = DRIVERS[part.kind](self.environment, target, part, self.number)
         self.driver.run()
