@@ -17,9 +17,11 @@ import subprocess
 import sys
 import time
 
+from click.testing import CliRunner
 from ports import free_port, free_ports
 from trackers import PATIENCE, get, parse_metrics
 
+from cluster.__main__ import main
 from common import keys
 
 COMMAND = [sys.executable, "-P", "-m"]
@@ -235,10 +237,10 @@ def shoal(*arguments, **options):
 
 
 def shoal_json(*arguments):
-    """Exit status of a command, and the JSON document that it prints."""
-    ended = shoal(*arguments, "--json")
+    """Exit status of a command, and the JSON document that it prints. In this process, as many look again and again."""
+    ended = CliRunner().invoke(main, [*map(str, arguments), "--json"], catch_exceptions=False)
     assert ended.stderr == ""
-    return ended.returncode, json.loads(ended.stdout)
+    return ended.exit_code, json.loads(ended.stdout)
 
 
 def shoal_refuses(*arguments, **options):

@@ -1,5 +1,6 @@
 """`shoal find`: the slice of a torrent, who keeps it, and how many peers each shard has. Real processes, real links."""
 
+import json
 import re
 
 import pytest
@@ -82,8 +83,9 @@ def test_a_torrent_of_version_2_is_known_by_its_first_20_bytes(cluster):
 
 def test_any_node_may_ask(cluster):
     node = cluster.nodes[-1]
-    code, document = shoal_json("find", TORRENTS[0].hex(), "--config", cluster.file_of(node), "--node", node)
-    assert (code, document) == (0, found(cluster, TORRENTS[0]))
+    ended = shoal("find", TORRENTS[0].hex(), "--config", cluster.file_of(node), "--node", node, "--json")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert json.loads(ended.stdout) == found(cluster, TORRENTS[0])
 
 
 def test_a_person_reads_it_in_80_columns(cluster):

@@ -48,8 +48,9 @@ def problems_of(cluster, node="vps1"):
 
 
 def test_all_are_heard_and_well(cluster):
-    code, found = shoal_json("status", "--config", cluster.file)
-    assert (code, found["problems"]) == (0, [])
+    ended = shoal("status", "--config", cluster.file, "--json")
+    found = json.loads(ended.stdout)
+    assert (ended.returncode, ended.stderr, found["problems"]) == (0, "", [])
     assert [one["name"] for one in found["gateways"]] == cluster.gateways
     assert [one["name"] for one in found["shards"]] == cluster.shards
     assert {one["state"] for one in found["gateways"] + found["shards"]} == {"up"}
