@@ -406,7 +406,7 @@ def read_arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=any_, default=1.0, help="of a load")
     parser.add_argument("--rate", type=whole, default=20_000, help="of the open loop, announces a second")
     parser.add_argument("--window", type=whole, default=512, help="of the closed loop, requests in flight")
-    parser.add_argument("--fill", type=whole, default=400_000, help="announces before that, to each")
+    parser.add_argument("--fill", type=whole, default=300_000, help="announces before that, to each")
     parser.add_argument("--first-port", type=whole, default=9300, help=f"of the floor; others follow by {PORTS}")
     parser.add_argument("--rivals", type=Path, default=rivals.KEPT, help="where others are installed")
     parser.add_argument("--write", type=Path, metavar="FILE.md", help="where to write the tables")
@@ -434,6 +434,22 @@ def gather(args: argparse.Namespace, folder: Path) -> tuple[list[Subject], list[
     return subjects, missing
 
 
+def measure(args: argparse.Namespace, plan: Plan) -> tuple[list[Contest], list[Subject], list[str]]:
+    """All contests, who took part, and lines about who is missing. Raises RuntimeError, CalledProcessError."""
+    contests: list[Contest] = []
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)  # opentracker gives up root before it reads
+        clusters.build(folder)
+        subjects, missing = gather(args, folder)
+        with Progress(console=console, transient=True) as progress:
+            if "udp" in args.protocols:
+                contests += UdpMatch(subjects, plan).hold(folder, progress)
+            if "http" in args.protocols:
+                contests += HttpMatch(subjects, plan).hold(folder, progress)
+    return contests, subjects, missing
+
+
 def lacking() -> str:
     """What this cannot run without, if it is not there."""
     if not (clusters.YARDSTICK / "udpload.c").exists():
@@ -450,17 +466,11 @@ def main(words: list[str] | None = None) -> int:
         return 2
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # trackers end with us
     plan = Plan(args.rounds, args.seconds, args.rate, args.window, args.fill, args.first_port)
-    contests: list[Contest] = []
-    with TemporaryDirectory() as name:
-        folder = Path(name)
-        folder.chmod(0o755)  # opentracker gives up root before it reads
-        clusters.build(folder)
-        subjects, missing = gather(args, folder)
-        with Progress(console=console, transient=True) as progress:
-            if "udp" in args.protocols:
-                contests += UdpMatch(subjects, plan).hold(folder, progress)
-            if "http" in args.protocols:
-                contests += HttpMatch(subjects, plan).hold(folder, progress)
+    try:
+        contests, subjects, missing = measure(args, plan)
+    except (RuntimeError, subprocess.CalledProcessError) as error:  # of the floor, wrk or gcc: nothing to compare with
+        print(error, file=sys.stderr)
+        return 2
     failed = compare_results.show(console, contests, missing)
     if args.picture is not None:
         compare_results.draw(contests, args.picture)

@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from rich.progress import Progress
 
 from loadtests import clusters, compare, compare_results, rivals
 from loadtests.clusters import Run
@@ -269,6 +270,14 @@ def test_a_port_that_another_has_is_told(tmp_path):
         port = server.getsockname()[1]
         tried = compare.try_out(compare.read_tracker(f"mine:{port}:sleep 9"), tmp_path)
     assert tried.fault == f"port {port} is taken"
+
+
+def test_without_the_floor_nothing_is_compared(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        match = compare.UdpMatch([], compare.Plan(1, 1.0, 1000, 64, 1000, port))
+        with pytest.raises(RuntimeError, match=f"port {port} is taken"):
+            match.hold(tmp_path, Progress())
 
 
 def test_a_round_of_shoal_and_of_a_tracker_that_ends(tmp_path, monkeypatch, capsys):
