@@ -25,6 +25,7 @@ _FLAGS = os.O_NONBLOCK | os.O_CLOEXEC  # TFD_NONBLOCK, TFD_CLOEXEC
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _epoll = monkey.get_original("select", "epoll")  # gevent removes it
+_close = monkey.get_original("os", "close")  # gevent's does it later
 
 
 class HasFileno(Protocol):
@@ -104,7 +105,7 @@ class Pacer:
         """Wait no more. What was registered stays open."""
         self._watcher.close()
         self._epoll.close()
-        os.close(self._timer)
+        _close(self._timer)
 
 
 def _open_timer() -> int:
