@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import signal
 import subprocess
-from contextlib import contextmanager
+import time
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec.structs import replace
@@ -20,17 +21,18 @@ from loadtests.load.trackers import Address, Subject
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from rich.console import Console
 
 SETTLE = 0.3  # seconds after a load in which what is under way ends
 STEP = 3.0  # seconds of a step towards capacity
-STEPS, GROWTH, ENOUGH = 7, 1.4, 0.9  # a step that answers a smaller share than ENOUGH is the last
+STEPS, GROWTH, ENOUGH = 10, 1.7, 0.9  # a step that answers a smaller share than ENOUGH is the last
 OVER = 3.0  # times capacity
-IN_FLIGHT = 2.0  # seconds of requests that must find a peer each, as none is heard twice before its answer is lost
+ABOVE = 1.1  # times what was found of capacity, so that it is all used
 LULL = 2.0  # seconds between the return of one process and the end of the next
-ROUNDS = 8  # after so many announces a peer on average, one of 3,000 has not announced
+ROUNDS = 30  # requests a peer, on average, after which each has announced but one in millions
 FLOOR = 5.0  # seconds of the floor's load
 
 
@@ -44,24 +46,30 @@ class Stage(NamedTuple):
     folder: Path
     share: float = 0.1  # of a core, for `overload`
 
-    def load(self, title: str, parts: Sequence[Part], seconds: float) -> Result:
-        """Start users, fill, and measure."""
+    def load(
+        self, title: str, parts: Sequence[Part], seconds: float, under: AbstractContextManager[object] | None = None
+    ) -> Result:
+        """Start users, fill, and measure; under a quota, which is to end before the next fill."""
         self.start(title, parts)
-        return self.measure(title, seconds)
+        with under or nullcontext():
+            self.swarm.pause(self.scenario.warmup)
+            return self.measure(title, seconds)
 
     def start(self, title: str, parts: Sequence[Part]) -> None:
         """Start users, and fill."""
         peers = sum(part.sources * part.ports for part in parts if part.fill)
         self.console.print(f"{title}: {peers:,} peers are announced once" if peers else f"{title}:", highlight=False)
         self.swarm.start(parts)
-        self.swarm.pause(self.scenario.warmup)
 
     def measure(self, title: str, seconds: float, beside: Callable[[], object] = lambda: None) -> Result:
         """Measure, with a progress bar; `beside` is done meanwhile, and makes the time longer if it takes longer."""
-        spent, refused = self.subject.spent(), self.subject.refused()
+        refused = self.subject.refused()
+        spent = self.subject.spent()
         with bar(self.console, title, seconds) as look:
             result = self.swarm.measure(seconds, look, beside)
         result.processor = {role: ns / 1e9 for role, ns in (self.subject.spent() - spent).items()}
+        if title == self.scenario.phase:
+            self.swarm.write_page()
         result.resident = self.subject.resident()
         more = {name: many - refused.get(name, 0) for name, many in self.subject.refused().items()}
         result.refused = {name: many for name, many in more.items() if many > 0}
@@ -104,36 +112,41 @@ def plain(stage: Stage) -> dict[str, Result]:
 
 def overload(stage: Stage) -> dict[str, Result]:
     """Under a quota: ever more until it is not answered, which is capacity; three times that; half of it."""
-    scenario = stage.scenario
-    with quota.limited(stage.subject.pids, stage.share):
-        capacity = find_capacity(stage)
-        over = [at_rate(part, OVER * capacity.goodput / len(scenario.parts)) for part in scenario.parts]
-        whole = stage.load("overload", over, scenario.seconds)
-        half = [replace(part, tries=3) for part in scenario.parts]
-        half = [at_rate(part, capacity.goodput / 2 / len(scenario.parts)) for part in half]
-        return {"capacity": capacity, "overload": whole, "afterwards": stage.load("afterwards", half, STEP)}
-
-
-def find_capacity(stage: Stage) -> Result:
-    """The step of the most answers."""
     parts = stage.scenario.parts
-    best = Result(seconds=1, rate=0)
+    goodput = find_capacity(stage)
+    over = at_rate(parts, OVER * goodput)
+    near = [replace(part, rate=part.rate * ABOVE / OVER) for part in over]  # with as many peers
+    capacity = stage.load("capacity", near, STEP, quota.limited(stage.subject.pids, stage.share))
+    whole = stage.load("overload", over, stage.scenario.seconds, quota.limited(stage.subject.pids, stage.share))
+    half = [replace(part, tries=3) for part in at_rate(parts, goodput / 2)]
+    after = stage.load("afterwards", half, STEP, quota.limited(stage.subject.pids, stage.share))
+    return {"capacity": capacity, "overload": whole, "afterwards": after}
+
+
+def find_capacity(stage: Stage) -> float:
+    """The most answers a second under the quota, by loads that grow."""
+    parts = stage.scenario.parts
+    best = 0.0
     rate = sum(part.rate for part in parts)
-    for number in range(STEPS):
-        step = stage.load(f"{rate:,.0f} a second", [at_rate(part, rate / len(parts)) for part in parts], STEP)
-        best = max(best, step, key=lambda result: result.goodput)
+    for _ in range(STEPS):
+        limited = quota.limited(stage.subject.pids, stage.share)
+        step = stage.load(f"{rate:,.0f} a second", at_rate(parts, rate), STEP, limited)
+        best = max(best, step.goodput)
         if step.goodput < ENOUGH * rate:
             break
-        # The first step shows about what an answer costs.
-        rate *= max(GROWTH, 0.8 * stage.share / max(step.cost * step.goodput / 1e6, 1e-9)) if number == 0 else GROWTH
-    if not best.answers:
+        rate *= GROWTH
+    if not best:
         raise LoadError("the tracker answers nothing under its quota")
     return best
 
 
-def at_rate(part: Part, rate: float) -> Part:
-    """A part of another rate, with as many peers as that takes."""
-    return replace(part, rate=rate, ports=max(part.ports, math.ceil(rate * IN_FLIGHT / part.sources)))
+def at_rate(parts: Sequence[Part], rate: float) -> list[Part]:
+    """Parts of another rate together, with as many peers as that takes: none announces again while it waits."""
+    own = rate / len(parts)
+    return [
+        replace(part, rate=own, ports=max(part.ports, math.ceil(own * (part.patience + 1) / part.sources)))
+        for part in parts
+    ]
 
 
 def beside_floor(stage: Stage) -> dict[str, Result]:
@@ -158,26 +171,29 @@ def restarts(stage: Stage) -> dict[str, Result]:
     """Each process is killed, in turn, then each stopped; afterwards all must be known again."""
     parts = stage.scenario.parts
     stage.start("restarts", parts)
+    stage.swarm.pause(stage.scenario.warmup)
 
     def beside() -> None:
-        many = len(stage.subject.workers())
         for sign in (signal.SIGKILL, signal.SIGTERM):
-            for place in range(many):
-                end_one(stage, place, sign)
+            for pid in stage.subject.workers():
+                end_one(stage, pid, sign)
 
-    found = stage.measure("restarts", stage.scenario.seconds, beside)
+    found = stage.measure("load", stage.scenario.seconds, beside)
     found.processor = {}  # that of processes that are gone is not known
     stage.swarm.doubt()
     peers = sum(part.sources * part.ports for part in parts)
     stage.console.print("afterwards: every peer announces again", highlight=False)
-    stage.swarm.pause(ROUNDS * peers / sum(part.rate for part in parts))
+    end = time.monotonic() + ROUNDS * peers / sum(part.rate for part in parts)
+    while stage.swarm.unsure() and time.monotonic() < end:
+        stage.swarm.pause(LULL / 4)
     stage.swarm.set_strict(True)
-    return {"load": found, "afterwards": stage.measure("afterwards", STEP)}
+    after = stage.measure("afterwards", STEP)
+    after.totals["unsure"] = stage.swarm.unsure()
+    return {"load": found, "afterwards": after}
 
 
-def end_one(stage: Stage, place: int, sign: signal.Signals) -> None:
+def end_one(stage: Stage, pid: int, sign: signal.Signals) -> None:
     """End a worker of the tracker, and wait until the next one serves, and a while."""
-    pid = stage.subject.workers()[place]
     role = clusters.role_of(pid)
     trackers.replaced(stage.subject, pid, sign)
     stage.swarm.doubt()

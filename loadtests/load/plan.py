@@ -29,7 +29,8 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     hashes: int = 10  # of a scrape
     want: int = 50  # peers
     ipv6: float = 0.25  # share of sources
-    tries: int = 3  # retransmissions of what has no answer, 1 s apart
+    tries: int = 3  # retransmissions of what has no answer
+    patience: float = 1.0  # seconds without an answer, over UDP, after which a request is sent again, or lost
     strict: bool = True  # False: nothing is missed that was announced
     keep: int = 100  # requests over a kept connection
     fill: bool = True  # announce every peer before latencies count

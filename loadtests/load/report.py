@@ -104,11 +104,13 @@ def latency_rows(found: Mapping[str, Result]) -> list[tuple[str, ...]]:
 
 def total_rows(found: Mapping[str, Result]) -> list[tuple[str, ...]]:
     """Of each phase: what came, what did not, what was wrong."""
-    rows: list[tuple[str, ...]] = [("phase", "seconds", "due/s", "answered/s", "lost at first", "lost", "wrong")]
+    heads = ("phase", "seconds", "due/s", "answered/s", "lost at first", "lost", "too late", "wrong")
+    rows: list[tuple[str, ...]] = [heads]
     for phase, result in found.items():
         wrong = ", ".join(f"{many:,} {name}" for name, many in sorted(result.wrong.items())) or "none"
         numbers = (f"{result.seconds:.1f}", f"{result.rate:,.0f}", f"{result.goodput:,.0f}")
-        rows.append((phase, *numbers, f"{result.first_lost:,}", f"{result.lost:,}", wrong))
+        late = result.totals.get("stray", 0)
+        rows.append((phase, *numbers, f"{result.first_lost:,}", f"{result.lost:,}", f"{late:,}", wrong))
     return rows
 
 

@@ -63,7 +63,7 @@ def judge(options: Namespace, subject: Subject, folder: Path, console: Console) 
         console.print("not ours to look at: what the tracker's processes use", highlight=False)
     with Swarm(subject.address, options.sources, options.workers, random.getrandbits(32)) as swarm:
         found = COURSES[scenario.course](Stage(scenario, subject, swarm, console, folder, options.quota))
-        of_locust = swarm.report
+        of_locust = swarm.page
     outcome = outcome_of(options, scenario, found)
     print(report.as_text(outcome))
     if options.report:

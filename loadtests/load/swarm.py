@@ -59,6 +59,7 @@ class Hand:
             "report": lambda _: None,
             "strict": self._set_strict,
             "doubt": self._doubt,
+            "tell": self._unsure,
         }
         self.runner.register_message(ORDER, self._obey)
 
@@ -67,12 +68,12 @@ class Hand:
         gevent.spawn(self._do, **msg.data)
 
     def _do(self, number: int, order: str, detail: Any) -> None:
-        self.orders[order](detail)
+        answer = self.orders[order](detail)
         if isinstance(self.runner, WorkerRunner):  # what was counted goes now, rather than with the next report
             data: dict[str, Any] = {}
             self.environment.events.report_to_master.fire(client_id=self.runner.client_id, data=data)
             self.runner.send_message("stats", data)
-        self.runner.send_message(TOLD, number)
+        self.runner.send_message(TOLD, {"number": number, "answer": answer})
 
     def _plan(self, detail: Any) -> None:
         found = msgspec.convert(detail, Plan)
@@ -91,6 +92,9 @@ class Hand:
     def _doubt(self, _: Any) -> None:
         for driver in self._drivers():
             driver.doubt()
+
+    def _unsure(self, _: Any) -> int:
+        return sum(driver.population.unsure() for driver in self._drivers())
 
     def _await_fill(self, _: Any) -> None:
         while not self._drivers() or not all(driver is not None and driver.filled for driver in self._drivers()):
@@ -116,10 +120,10 @@ class Swarm:
         prepare(self.environment)
         self.workers: list[subprocess.Popen[bytes]] = []
         self.runner: Any
-        self.told: Counter[int] = Counter()
+        self.told: dict[int, list[Any]] = {}
         self.number = 0
         self.rate = 0.0
-        self.report = ""  # locust's, of the last measured phase
+        self.page = ""  # locust's report, once it is written
         if workers:
             self.runner = self.environment.create_master_runner("127.0.0.1", 0)
             command = [sys.executable, "-P", "-m", "loadtests.load.worker", str(self.runner.server.port)]
@@ -174,6 +178,10 @@ class Swarm:
         """Whether answers must have all that was announced."""
         self._order("strict", strict)
 
+    def unsure(self) -> int:
+        """Peers of which it is not known what the tracker believes."""
+        return sum(self._order("tell"))
+
     def measure(
         self,
         seconds: float,
@@ -197,9 +205,12 @@ class Swarm:
         took = time.monotonic() - began
         self._order("measure", False)
         self._check()
-        locust.stats.update_stats_history(self.runner)
-        self.report = html.get_html_report(self.environment, show_download_link=False)  # type: ignore[no-untyped-call]
         return self._result(took, before)
+
+    def write_page(self) -> None:
+        """Keep locust's report of what was measured last."""
+        locust.stats.update_stats_history(self.runner)
+        self.page = html.get_html_report(self.environment, show_download_link=False)  # type: ignore[no-untyped-call]
 
     def serve(self, parts: Sequence[Part], port: int) -> str:
         """Have a web page, on loopback, where users are started and stopped; where it is. Raises OSError."""
@@ -229,16 +240,17 @@ class Swarm:
         """Let users go on, uncounted."""
         gevent.sleep(seconds)
 
-    def _order(self, order: str, detail: Any = None) -> None:
-        """Have all hands do something, and wait until they have. Raises LoadError."""
+    def _order(self, order: str, detail: Any = None) -> list[Any]:
+        """Have all hands do something, wait until they have, and return what they say. Raises LoadError."""
         self.number += 1
+        told = self.told[self.number] = []
         self.runner.send_message(ORDER, {"number": self.number, "order": order, "detail": detail})
         everybody = max(len(self.workers), 1)
-        self._await(f"the load does not {order}", lambda: self.told[self.number] >= everybody)
-        del self.told[self.number]
+        self._await(f"the load does not {order}", lambda: len(told) >= everybody)
+        return told
 
     def _hear(self, msg: Any, **_: Any) -> None:
-        self.told[msg.data] += 1
+        self.told[msg.data["number"]].append(msg.data["answer"])
 
     def _await(self, otherwise: str, condition: Callable[[], bool]) -> None:
         deadline = time.monotonic() + PATIENCE

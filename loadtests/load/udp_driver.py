@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from loadtests.load.plan import Part, Target
 
-PATIENCE = NANOSECONDS  # until a request is sent again, as clients do
+PATIENCE = NANOSECONDS  # until the first connects are sent again
 FLUSH = NANOSECONDS // 4
 LOOK = NANOSECONDS // 20  # between two looks for what has no answer
 TURN = 16 * ROWS  # requests that leave before answers are read again
@@ -34,7 +34,7 @@ class UdpDriver:
         """Raises ValueError, OSError."""
         self.part = part
         self.population, sources = populate(part, target, number)
-        self.load = UdpLoad(self.population, ring_for(part), PATIENCE, part.tries)
+        self.load = UdpLoad(self.population, ring_for(part), int(part.patience * NANOSECONDS), part.tries)
         self.load.set_mix(
             round(part.connects * SHARE), round(part.scrapes * SHARE), min(part.hashes, part.torrents), part.want
         )
@@ -171,7 +171,7 @@ class UdpDriver:
 
 def ring_for(part: Part) -> int:
     """Bits of a ring that holds what may be under way until it is lost."""
-    return max(10, int(part.rate * (part.tries + 2)).bit_length())
+    return max(10, int(part.rate * part.patience * (part.tries + 2)).bit_length())
 
 
 def open_socket(source: Source) -> _socket.socket:

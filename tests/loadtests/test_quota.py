@@ -111,8 +111,6 @@ def test_the_group_goes_with_an_exception_too():
 
 def test_a_quota_that_nobody_may_give_is_refused_in_one_line():
     nowhere = Place(2, Path("/proc/self"))
-    with pytest.raises(
-        quota.QuotaError, match=r"needs root and cgroups .*\(/proc/self/shoal"
-    ) as error:
+    with pytest.raises(quota.QuotaError, match=r"needs root and cgroups .*\(/proc/self/shoal") as error:
         quota.make(0.5, [nowhere])
     assert "\n" not in str(error.value)

@@ -44,7 +44,7 @@ def found():
         latencies={"UDP announce": announces, LATE: Latency(count=9, p50=0.1, p99=0.3)},
         announces=announces,
         faults={"few": 2},
-        totals={"first lost": 3, "lost": 1},
+        totals={"first lost": 3, "lost": 1, "stray": 4},
         processor={"gateway": 0.1, "shard": 0.06},
         resident={"gateway": 30.0, "shard": 50.0},
         refused={"shoal_socket_drops_total": 7.0},
@@ -105,7 +105,7 @@ def test_processor_time_an_answer_share_of_a_core_and_memory_are_told_by_role(ma
 
 
 def test_what_was_lost_and_wrong_is_told(make):
-    assert ["load", "10.0", "2,000", "2,000", "3", "1", "2 few"] in Reader(report.as_html(make(), PAGE)).rows
+    assert ["load", "10.0", "2,000", "2,000", "3", "1", "4", "2 few"] in Reader(report.as_html(make(), PAGE)).rows
 
 
 def test_the_delay_of_the_load_itself_is_told_apart(make):

@@ -82,6 +82,11 @@ def test_a_request_without_an_answer_fails_the_load():
     assert not judged(scenarios.answered(), load=result(totals={"lost": 1}))
 
 
+def test_a_peer_that_is_not_known_again_fails():
+    assert judged(scenarios.known(), afterwards=result())
+    assert not judged(scenarios.known(), afterwards=result(totals={"unsure": 1}))
+
+
 def test_a_share_of_first_tries_may_be_lost():
     assert judged(scenarios.few_lost(0.01), load=result(totals={"first lost": 10}))
     assert not judged(scenarios.few_lost(0.01), load=result(totals={"first lost": 11}))
