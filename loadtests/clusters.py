@@ -21,7 +21,7 @@ from http.client import HTTPException
 from math import ceil
 from pathlib import Path
 from statistics import median, quantiles
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 from urllib.request import urlopen
 
 from common import keys
@@ -36,6 +36,7 @@ TRACKER_CORE, LOAD_CORE = ["taskset", "-c", "0"], ["taskset", "-c", "1"]
 LINK, ADMIN = 20, 50  # ports of a cluster's links and admin addresses begin so far above its own
 PATIENCE = 90.0  # seconds for a cluster to start on one core
 LONGEST = 300.0  # seconds after which a load is given up: its tracker answers next to nothing
+BUSY = 0.2  # of a core: more than periodic work takes
 WRONG = ("errors", "malformed", "strangers", "own")  # what no answer may be
 LOST = 1_000  # one answer in so many may be
 PROBED = "00" * 20  # the info-hash that an HTTP tracker is asked for first, here and by measure_http.py
@@ -348,11 +349,21 @@ def judge(tracker: Tracker, found: Sequence[dict[str, float]]) -> str:
     return faults(found, WRONG if tracker.shape else ("errors", "malformed", "strangers"))
 
 
+def calm(tracker: Tracker, longest: float = 3.0) -> None:
+    """Wait until a tracker has done what an earlier load left it to do, so that the next one is not charged for it."""
+    deadline = time.monotonic() + longest
+    while sum(idle(tracker, SETTLE).values()) > BUSY and time.monotonic() < deadline:
+        pass
+
+
 def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
     """A quarter of the values is below the first, half below the second (the median), a quarter above the third."""
     if len(values) == 1:
         return values[0], values[0], values[0]
-    low, _, high = quantiles(values, n=4)
+    method: Literal["exclusive", "inclusive"] = (
+        "exclusive" if len(values) > 2 else "inclusive"
+    )  # which of two would be beyond them
+    low, _, high = quantiles(values, n=4, method=method)
     return low, median(values), high
 
 

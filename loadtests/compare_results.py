@@ -167,16 +167,16 @@ def figure(contest: Contest, entry: Entry) -> float:
 
 
 def show(console: Console, contests: list[Contest], missing: list[str]) -> int:
-    """Print tables; how many rows are invalid."""
+    """Print tables; how many of Shoal's rows are invalid."""
     failed = 0
     for contest in contests:
         table = Table(title=contest.title, title_justify="left")
         for name in HEADERS[contest.kind][:-1]:
             table.add_column(name, justify="right" if name else "left", no_wrap=True)
         table.add_column("")
-        for row in rows(contest):
+        for entry, row in zip(contest.entries, rows(contest), strict=True):
             table.add_row(*row)
-            failed += bool(row[-1])
+            failed += entry.ours and bool(row[-1])
         console.print(table)
     for line in missing:
         console.print(f"not installed: {line}", highlight=False, markup=False)
