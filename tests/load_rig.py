@@ -8,6 +8,7 @@ A rig serves many runs. Each ends when a total reaches what is asked for, and an
 
 import json
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -33,10 +34,13 @@ class LoadRig:
         self.process.wait(PATIENCE)
         self.process.stdout.close()
 
-    def drive(self, address, parts, patience=3.0, again=1.0, seed=1, **until):
-        """Run the parts at once, part n as user n, until a total is reached. Patience and `again` are the driver's."""
-        order = {"address": address, "parts": parts, "patience": patience, "again": again, "seed": seed, "until": until}
-        return self.ask(order)
+    def drive(self, address, parts, patience=3.0, again=1.0, seed=1, files=4096, **until):
+        """Run the parts at once, part n as user n, until a total is reached. Patience and `again` are the driver's.
+
+        files: descriptors that the process may have at first.
+        """
+        order = {"address": address, "parts": parts, "patience": patience, "again": again, "seed": seed, "files": files}
+        return self.ask({**order, "until": until})
 
     def batch(self, latencies):
         """What Latencies makes of those, in ns."""
@@ -80,6 +84,7 @@ def drive(order):
 
     http_driver.PATIENCE, http_driver.AGAIN = int(order["patience"] * 1e9), int(order["again"] * 1e9)
     http_driver.FLUSH = 10_000_000  # so that a run ends soon
+    resource.setrlimit(resource.RLIMIT_NOFILE, (order["files"], resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
     environment = Environment()
     environment.measuring = True
     totals = totals_of(environment)

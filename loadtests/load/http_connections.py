@@ -17,6 +17,7 @@ from loadtests.load.http_answer import MalformedError
 from loadtests.load.pacing import Pacer
 
 MOST = 1024  # open at once
+OF_SOURCE = 100  # open at once from one address: trackers refuse those who have many, Shoal from the 129th on
 CHUNK = 16384  # bytes
 _READ, _WRITE = 1, 4  # EPOLLIN, EPOLLOUT
 _NO_PORT = 24  # IP_BIND_ADDRESS_NO_PORT: connect chooses the port, which knows that more of them are free
@@ -103,7 +104,7 @@ class Connections:
         self.owner = owner
         self.routes = routes
         self.keep = keep
-        self.most = max(most // len(routes), 1)  # of a source
+        self.most = min(max(most // len(routes), 1), OF_SOURCE)  # of a source
         self.stray = 0  # what came unasked
         self.opened = [0] * len(routes)
         self.idle: list[list[Connection]] = [[] for _ in routes]

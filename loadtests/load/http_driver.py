@@ -7,6 +7,7 @@ busy; that waiting counts too. One greenlet does it all, see pacing.py.
 
 from __future__ import annotations
 
+import resource
 import time
 from collections import Counter, deque
 from random import Random
@@ -68,6 +69,7 @@ class HttpDriver:
 
     def __init__(self, environment: Environment, target: Target, part: Part, number: int) -> None:
         """Raises ValueError, OSError."""
+        allow_sockets()
         self.part = part
         self.protocol = PROTOCOLS[part.kind]
         self.filled = False
@@ -292,6 +294,12 @@ class HttpDriver:
         self.late = Latencies()
         self.faults.clear()
         self.totals.clear()
+
+
+def allow_sockets() -> None:
+    """Let this process have as many as the system lets it."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def name_of(request: Request) -> str:

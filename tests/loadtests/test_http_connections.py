@@ -96,6 +96,13 @@ def test_each_source_has_its_share_of_connections():
         assert {asked.source for asked in tracker.asked} == {"127.17.0.1", "127.17.0.2"}
 
 
+def test_a_source_has_no_more_connections_than_trackers_allow():
+    with PlainTracker() as tracker, connected(tracker.address) as rig:
+        requests = [rig.send() for _ in range(140)]
+        assert rig.connections.opened == [100]
+        assert rig.all_told(*requests) == {"answered"}
+
+
 def test_who_waits_or_is_under_way_can_be_given_up():
     def spoil(told, asked):
         return None if asked.number == 0 else told

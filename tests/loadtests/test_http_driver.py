@@ -169,6 +169,13 @@ def test_other_greenlets_run_beside_a_driver(rig):
         assert rig.drive(tracker.address, [part("http-kept", rate=1_000_000)], answers=300)["turns"] > 1
 
 
+def test_a_driver_has_as_many_connections_as_the_system_allows(rig):
+    with PlainTracker(lambda told, asked: None) as tracker:
+        found = rig.drive(tracker.address, [part("http-oneshot", fill=False)], patience=30, files=30, held=1)
+    assert found["totals"]["sent"] > 30
+    assert found["totals"].get("first lost", 0) == 0
+
+
 # Wrong answers
 
 
