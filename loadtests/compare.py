@@ -50,7 +50,6 @@ NAMES = [*SHOALS, *rivals.MAKERS]
 PROTOCOLS = ("udp", "http")
 READY = {"udp": clusters.speaks_udp, "http": clusters.speaks_http}
 START = 10.0  # seconds in which a tracker of the command line has to answer
-WARMUP = 2  # seconds of wrk before the first round: it announces all that it has
 console = Console(width=130)
 
 
@@ -258,9 +257,9 @@ class HttpMatch(Match):
         self.announces = http_check.listen_to_wrk()
 
     def prepare(self, folder: Path, name: str) -> None:
-        """Let wrk announce all that it has."""
+        """Announce once all that wrk will announce."""
         if name != clusters.FLOOR:
-            clusters.run_http(self.trackers[name], WARMUP, close=False)
+            http_check.fill(self.trackers[name].port, self.announces)
 
     def measure(self, folder: Path, name: str, kind: str, number: int) -> None:
         """One run of wrk."""

@@ -132,6 +132,18 @@ class Check:
         return ""
 
 
+def fill(port: int, announces: list[Announce]) -> None:
+    """Announce all, so that every swarm is whole. Raises RuntimeError."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        for announce in announces:
+            fetch(connection, announce.target)
+    except (OSError, http.client.HTTPException) as error:
+        raise RuntimeError(f"gives an announce no answer: {error or type(error).__name__}") from None
+    finally:
+        connection.close()
+
+
 def read_body(body: bytes) -> tuple[dict[bytes, object], bytes]:
     """The dictionary and what follows it: one tracker ends its answers with a line feed, which clients do not mind."""
     try:

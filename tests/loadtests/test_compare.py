@@ -12,7 +12,7 @@ from rich.progress import Progress
 from loadtests import clusters, compare, compare_results, rivals
 from loadtests.clusters import Run
 from loadtests.compare_results import Contest, Entry
-from loadtests.http_check import Announce, Check
+from loadtests.http_check import Announce, Check, fill
 from loadtests.http_load import LOCAL
 
 FINE = {"answers": 1000, "sent": 1000, "rps": 50_000, "peers_per_announce": 50, "p50_us": 100, "p99_us": 900}
@@ -184,6 +184,11 @@ def test_a_status_that_is_not_200_is_malformed():
     assert check.fault(clusters.WRONG) == "of 20 answers checked: 1 malformed"
 
 
+def test_a_tracker_that_cannot_be_filled_is_out():
+    with pytest.raises(RuntimeError, match="^gives an announce no answer: .*refused"):
+        fill(free_port(), announces(2))
+
+
 def test_an_http_answer_that_does_not_come_is_lost():
     check = Check(announces(3))
     check.ask(free_port())
@@ -298,7 +303,6 @@ def test_without_the_floor_nothing_is_compared(tmp_path):
 def test_a_round_of_shoal_and_of_a_tracker_that_ends(tmp_path, monkeypatch, capsys):
     """All of it, where the yardstick and its tools are; elsewhere it says what it lacks."""
     monkeypatch.setattr(sys, "argv", ["compare"])
-    monkeypatch.setattr(compare, "WARMUP", 0.3)
     files = tmp_path / "found.md", tmp_path / "found.png"
     words = ["--trackers", "shoal", "--tracker", f"gone:{free_port()}:false", "--rounds", "1", "--seconds", "0.2"]
     words += ["--fill", "2000", "--rate", "500", "--first-port", str(free_port() // 2 + 1024)]
