@@ -5,7 +5,7 @@ import pytest
 from loadtests.load import scenarios
 from loadtests.load.scenarios import LATE, SCENARIOS, Latency, Result, Scenario
 
-NAMED = pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=str)
+NAMED = pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=list(SCENARIOS))
 
 
 def result(answers=1000, p50=1.0, p99=5.0, seconds=10.0, rate=100.0, **more):
