@@ -147,17 +147,19 @@ def ratios(contest: Contest, entry: Entry) -> tuple[float, float, float]:
 
 
 def ahead(contests: list[Contest]) -> list[str]:
-    """For each contest, which trackers did better than the best of Shoal, and by how much."""
+    """For each contest and each of Shoal's rows, which other trackers did better, and by how much."""
     lines = []
     for contest in contests:
         values = {entry: figure(contest, entry) for entry in contest.entries[1:] if not contest.faults(entry)}
-        own = min((value for entry, value in values.items() if entry.ours), default=None)
-        if own is None:
-            lines.append(f"{contest.title}: Shoal has no valid row")
-        else:
-            better = [f"{entry.name} ({value / own:.2f} of Shoal's)" for entry, value in values.items() if value < own]
-            what = "p99" if contest.latency else "us an answer"
-            lines.append(f"{contest.title}, {what}: {', '.join(better) or 'none'}")
+        others = [(entry.name, value) for entry, value in values.items() if not entry.ours]
+        what = "p99" if contest.latency else "us an answer"
+        for entry in contest.entries:
+            if entry.ours and entry not in values:
+                lines.append(f"{contest.title}: {entry.name} has no valid row")
+            elif entry.ours:
+                own = values[entry]
+                better = [f"{name} ({value / own:.2f} of its)" for name, value in others if value < own]
+                lines.append(f"{contest.title}, {what}, of {entry.name}: {', '.join(better) or 'none'}")
     return lines
 
 
@@ -181,7 +183,7 @@ def show(console: Console, contests: list[Contest], missing: list[str]) -> int:
     for line in missing:
         console.print(f"not installed: {line}", highlight=False, markup=False)
     for line in ahead(contests):
-        console.print(f"ahead of Shoal: {line}", highlight=False, markup=False)
+        console.print(f"ahead: {line}", highlight=False, markup=False)
     return failed
 
 

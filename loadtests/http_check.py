@@ -127,8 +127,9 @@ class Check:
         wrong = [f"{self.wrong[kind]} {kind}" for kind in (*kinds, "lost") if self.wrong[kind]]
         if wrong:
             return f"of {len(self.samples)} answers checked: {', '.join(wrong)}"
-        if self.peers() < ENOUGH * self.possible():
-            return f"{self.peers():.1f} peers an answer of {self.possible():.1f}"
+        others = self.peers() - self.own()
+        if others < ENOUGH * self.possible():
+            return f"{others:.1f} peers an answer of {self.possible():.1f}"
         return ""
 
 

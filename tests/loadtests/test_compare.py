@@ -102,11 +102,14 @@ def test_a_tracker_that_failed_keeps_its_row():
 def test_who_is_ahead_of_shoal_is_told():
     slow, fast, invalid = entry("slow", 9.0), entry("fast", 6.0), entry("invalid", 1.0, errors=1)
     found = contest("one-shot", entry("shoal", 8.0, ours=True), entry("shoal-tcp", 7.5, ours=True), slow, fast, invalid)
-    assert compare_results.ahead([found]) == ["A load, us an answer: fast (0.80 of Shoal's)"]
+    assert compare_results.ahead([found]) == [
+        "A load, us an answer, of shoal: fast (0.75 of its)",
+        "A load, us an answer, of shoal-tcp: fast (0.80 of its)",
+    ]
     found = contest("closed", entry("shoal", 8.0, ours=True), slow)
-    assert compare_results.ahead([found]) == ["A load, us an answer: none"]
+    assert compare_results.ahead([found]) == ["A load, us an answer, of shoal: none"]
     found = contest("closed", entry("shoal", 8.0, ours=True, errors=1), slow)
-    assert compare_results.ahead([found]) == ["A load: Shoal has no valid row"]
+    assert compare_results.ahead([found]) == ["A load: shoal has no valid row"]
 
 
 def test_invalid_rows_of_shoal_are_counted_and_others_are_results(capsys):
@@ -176,6 +179,12 @@ def test_an_http_answer_is_judged_by_what_was_announced(answer, fault):
     assert check.fault(clusters.WRONG) == (
         f"of 20 answers checked: {fault}" if fault[:1].isdigit() and "." not in fault else fault
     )
+
+
+def test_an_asker_that_is_listed_does_not_stand_for_another_peer():
+    check = Check(announces(3))
+    check.judge(check.samples[0], 200, body(1, 2))
+    assert check.fault(("strangers",)) == "1.0 peers an answer of 2.0"
 
 
 def test_a_status_that_is_not_200_is_malformed():
