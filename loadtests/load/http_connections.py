@@ -217,7 +217,7 @@ class Connections:
                 return
             connection.got += data
             if data and connection.is_whole() and self.keep == 1:
-                data = connection.sock.recv(CHUNK)
+                data = connection.sock.recv(CHUNK)  # its end, or nothing yet
                 if data:
                     raise MalformedError("more than its length")
         except BlockingIOError:
@@ -233,10 +233,10 @@ class Connections:
         self._read(connection, not data)
 
     def _read(self, connection: Connection, ended: bool) -> None:
-        """Hand over a response that is whole; with one request a connection, once it has ended."""
+        """Hand over a response that is whole."""
         request = connection.request
         assert request is not None
-        if connection.length and len(connection.got) == connection.length and (ended or self.keep > 1):
+        if connection.length and len(connection.got) == connection.length:
             got, head, status = connection.got, connection.head, connection.status
             self._free(connection, ended)
             self.owner.answered(request, status, got[head:], len(got))

@@ -151,6 +151,16 @@ def test_what_comes_unasked_is_counted_and_ends_the_connection():
         assert rig.connections.stray == 1
 
 
+def test_a_connection_that_the_tracker_says_it_will_close_is_used_no_more():
+    with socket.create_server(("127.0.0.1", 0)) as listener, connected(listener.getsockname()) as rig:
+        request = rig.send()
+        sock, _ = listener.accept()
+        with sock:
+            sock.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok")
+            assert rig.all_told(request) == {"answered"}
+            assert rig.connections.connections == {}
+
+
 def test_an_answer_may_come_in_pieces():
     with socket.create_server(("127.0.0.1", 0)) as listener, connected(listener.getsockname()) as rig:
         request = rig.send()

@@ -281,7 +281,7 @@ def test_a_scrape_that_is_refused_is_an_error(rig):
 @pytest.mark.parametrize("answer", [None, CLOSE], ids=["silence", "end"])
 def test_an_announce_without_an_answer_is_lost(rig, kind, answer):
     with PlainTracker(lambda told, asked: answer) as tracker:
-        found = rig.drive(tracker.address, [part(kind, fill=False)], patience=0.1, lost=30)
+        found = rig.drive(tracker.address, [part(kind, fill=False)], patience=0.1, lost=100)  # some twice
     assert set(found["faults"]) == {named(kind, "announce", "lost")}
     assert found["totals"]["lost"] == found["totals"]["first lost"] == found["faults"][named(kind, "announce", "lost")]
     assert found["unsure"] > 0
