@@ -166,9 +166,8 @@ class Connections:
         connection.request = request
         request.connection = connection
         connection.rest = request.data
-        if begun == 0:  # as on loopback
-            with contextlib.suppress(OSError):  # what is wrong comes again, in its turn
-                connection.rest = connection.rest[sock.send(connection.rest) :]
+        with contextlib.suppress(OSError):  # on loopback it is connected by now; what is wrong comes again, in its turn
+            connection.rest = connection.rest[sock.send(connection.rest) :]
         self.pacer.register(connection.fd, _WRITE if connection.rest else _READ)
         self._leave(connection)
 
