@@ -15,7 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from loadtests import clusters
 from loadtests.load import quota, trackers
 from loadtests.load.plan import Part
-from loadtests.load.scenarios import Result, Scenario
+from loadtests.load.scenarios import Result, Scenario, ms
 from loadtests.load.swarm import LoadError, Swarm
 from loadtests.load.trackers import Address, Subject
 
@@ -100,7 +100,7 @@ def figures(result: Result) -> str:
     rate = result.answers / max(result.seconds, 0.1)
     wrong = sum(result.wrong.values())
     return (
-        f"{rate:,.0f}/s, p50 {result.announces.p50:g} ms, p99 {result.announces.p99:g} ms, "
+        f"{rate:,.0f}/s, p50 {ms(result.announces.p50)} ms, p99 {ms(result.announces.p99)} ms, "
         f"{result.first_lost:,} lost at first, {wrong:,} wrong"
     )
 
@@ -150,7 +150,7 @@ def at_rate(parts: Sequence[Part], rate: float) -> list[Part]:
 
 
 def beside_floor(stage: Stage) -> dict[str, Result]:
-    """The same load for calls of the system that do nothing else; then for the tracker."""
+    """The same load for calls of the system that do nothing else, for the tracker, and for those calls again."""
     program = stage.folder / "httpfloor"
     source = clusters.YARDSTICK / "httpfloor.c"
     try:
@@ -158,13 +158,21 @@ def beside_floor(stage: Stage) -> dict[str, Result]:
     except (OSError, subprocess.CalledProcessError):
         raise LoadError(f"the floor needs gcc and {source}; YARDSTICK names its folder") from None
     port = trackers.free_port()
-    parts = [replace(part, fill=False, strict=False) for part in stage.scenario.parts]
     with clusters.started("floor", port, [str(program), "-p", str(port)], ready=clusters.speaks_http):
-        stage.swarm.address = Address("127.0.0.1", port)
-        floor = stage.load("floor", parts, min(FLOOR, stage.scenario.seconds))
-        stage.swarm.stop()
-        stage.swarm.address = stage.subject.address
-    return {"floor": floor} | plain(stage)
+        before = load_floor(stage, "floor", port)
+        found = plain(stage)
+        return {"floor": before} | found | {"floor again": load_floor(stage, "floor again", port)}
+
+
+def load_floor(stage: Stage, title: str, port: int) -> Result:
+    """The scenario's load for the floor, whose answers are made up."""
+    parts = [replace(part, fill=False, strict=False) for part in stage.scenario.parts]
+    stage.swarm.address = Address("127.0.0.1", port)
+    result = stage.load(title, parts, min(FLOOR, stage.scenario.seconds))
+    stage.swarm.stop()
+    stage.swarm.address = stage.subject.address
+    result.faults, result.processor, result.resident = {}, {}, {}
+    return result
 
 
 def restarts(stage: Stage) -> dict[str, Result]:

@@ -18,7 +18,7 @@ from loadtests.load import endpoints, http_answer
 from loadtests.load.http_answer import MalformedError, RefusedError
 from loadtests.load.http_connections import Connections, Request
 from loadtests.load.pacing import NANOSECONDS, Pacer
-from loadtests.load.population import FAULTS
+from loadtests.load.population import FAULTS, Population
 from loadtests.load.statistics import LATE, Batch, Statistics
 
 if TYPE_CHECKING:
@@ -36,6 +36,8 @@ MALFORMED, ERROR = 1 << FAULTS.index("malformed"), 1 << FAULTS.index("error")
 EVENTS = (b"", b"&event=completed", b"&event=started", b"&event=stopped")
 STOPPED = 3
 PROTOCOLS = {"http-kept": "HTTP kept", "http-oneshot": "HTTP one-shot"}
+
+Made = tuple[Population, list[endpoints.Route]]
 
 
 class Latencies:
@@ -65,15 +67,21 @@ class Latencies:
 
 
 class HttpDriver:
-    """What one user does. `filled`: whether the tracker was told of all peers."""
+    """What one user does. `filled`: whether the tracker was told of all peers.
 
-    def __init__(self, environment: Environment, target: Target, part: Part, number: int) -> None:
+    made: a population whose peers have announced already, with its routes; otherwise it is made from the plan.
+    """
+
+    def __init__(
+        self, environment: Environment, target: Target, part: Part, number: int, made: Made | None = None
+    ) -> None:
         """Raises ValueError, OSError."""
         allow_sockets()
         self.part = part
         self.protocol = PROTOCOLS[part.kind]
         self.filled = False
-        self.population, self.routes = endpoints.make(target, part, number)
+        self.made = made is not None
+        self.population, self.routes = made or endpoints.make(target, part, number)
         self.random = Random(number)
         self.statistics = Statistics(environment)
         self.pacer = Pacer(part.rate)
@@ -110,7 +118,7 @@ class HttpDriver:
     def run(self) -> None:
         """Until the greenlet is killed."""
         try:
-            if self.part.fill:
+            if self.part.fill and not self.made:
                 self._fill()
             self.filled = True
             self.pacer.restart()

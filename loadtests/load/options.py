@@ -65,6 +65,8 @@ def refusal(options: argparse.Namespace) -> str:
         return f"{scenario.name} {OWN_ONLY[scenario.course]}: it starts its own (--tracker embedded or cluster)"
     if options.web and (options.workers or scenario.course != "plain"):
         return "the web page runs a plain scenario in one process: " + ", ".join(plain_names())
+    if options.web and options.port and not trackers.is_free(options.port):
+        return f"argument --port: {options.port} is not free"
     for name in ("report", "summary", "results"):
         path: Path | None = getattr(options, name)
         if path is not None and not path.absolute().parent.is_dir():

@@ -34,6 +34,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     strict: bool = True  # False: nothing is missed that was announced
     keep: int = 100  # requests over a kept connection
     fill: bool = True  # announce every peer before latencies count
+    fill_by_udp: bool = False  # and do that over UDP, which is quicker, whatever the kind
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):

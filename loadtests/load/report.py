@@ -7,7 +7,7 @@ import subprocess
 from typing import TYPE_CHECKING, NamedTuple
 
 from loadtests.clusters import ROOT
-from loadtests.load.scenarios import LATE, Result, Scenario, Verdict
+from loadtests.load.scenarios import LATE, Result, Scenario, Verdict, ms
 from loadtests.load.trackers import REFUSALS
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def latency_rows(found: Mapping[str, Result]) -> list[tuple[str, ...]]:
     for phase, result in found.items():
         for kind, got in result.latencies.items():
             name = "the load itself was late" if kind == LATE else kind
-            rows.append((phase, name, f"{got.count:,}", f"{got.p50:g}", f"{got.p99:g}"))
+            rows.append((phase, name, f"{got.count:,}", ms(got.p50), ms(got.p99)))
     return rows
 
 
@@ -192,7 +192,7 @@ def row(report: Report) -> tuple[str, ...]:
     result = main_result(report)
     return (
         report.date, report.scenario.name, report.tracker, f"{report.scale:g}", str(report.workers),
-        f"{result.goodput:,.0f}", f"{result.announces.p50:g}", f"{result.announces.p99:g}",
+        f"{result.goodput:,.0f}", ms(result.announces.p50), ms(result.announces.p99),
         f"{result.lost:,}", f"{sum(result.wrong.values()):,}", report.verdict, report.commit, report.machine,
     )  # fmt: skip
 

@@ -11,6 +11,7 @@ import random
 import shlex
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -96,7 +97,8 @@ def serve(options: Namespace, subject: Subject, console: Console) -> int:
     scenario = scaled(command_line.chosen(options), options.scale)
     with Swarm(subject.address, options.sources, 0, random.getrandbits(32)) as swarm:
         console.print(swarm.serve(scenario.parts, options.port), highlight=False)
-        swarm.wait()
+        with suppress(KeyboardInterrupt):
+            swarm.wait()
     return 0
 
 

@@ -17,6 +17,7 @@ from loadtests.load.plan import Part
 
 ANNOUNCES = ("UDP announce", "HTTP kept announce", "HTTP one-shot announce")
 LATE = "load sent late"  # the generator's own delay, among the kinds
+FLUSH = 0.25  # seconds between two looks of drivers at what they found: so much of a load may be uncounted
 LOST = "lost"  # among faults: a request without an answer after all tries
 
 
@@ -167,7 +168,11 @@ def kept_up(least: float = 0.97, phase: str = "load") -> Criterion:
         result = found[phase]
         share = result.goodput / result.rate
         asked = f"at least {least:.0%} of the planned rate is answered{said([phase])}"
-        return Verdict(asked, share >= least, f"{result.goodput:,.0f} of {result.rate:,.0f} a second, {share:.1%}")
+        return Verdict(
+            asked,
+            share >= least - FLUSH / result.seconds,
+            f"{result.goodput:,.0f} of {result.rate:,.0f} a second, {share:.1%}",
+        )
 
     return judge
 
@@ -180,21 +185,22 @@ def within(p50: float, p99: float, phase: str = "load") -> Criterion:
         return Verdict(
             f"announces are answered within {p50:g} ms (p50) and {p99:g} ms (p99){said([phase])}",
             got.count > 0 and got.p50 <= p50 and got.p99 <= p99,
-            f"{got.p50:g} and {got.p99:g} ms",
+            f"{ms(got.p50)} and {ms(got.p99)} ms",
         )
 
     return judge
 
 
-def beside(times: float, phase: str = "load", floor: str = "floor") -> Criterion:
-    """The median is at most so many times the floor's."""
+def beside(times: float, phase: str = "load", floors: Sequence[str] = ("floor", "floor again")) -> Criterion:
+    """The median is at most so many times the floor's, which is the mean of those before and after."""
 
     def judge(found: Found) -> Verdict:
-        own, least = found[phase].announces, found[floor].announces
-        ratio = own.p50 / max(least.p50, 1e-3)
+        own, around = found[phase].announces, [found[floor].announces for floor in floors]
+        least = sum(each.p50 for each in around) / len(around)
+        ratio = own.p50 / max(least, 1e-3)
         asked = f"p50 is at most {times:g} times the floor's"
-        figure = f"{own.p50:g} ms, the floor's {least.p50:g} ms: {ratio:.2f}"
-        return Verdict(asked, own.count > 0 and least.count > 0 and ratio <= times, figure)
+        figure = f"{ms(own.p50)} ms, the floor's {' and '.join(ms(each.p50) for each in around)} ms: {ratio:.2f}"
+        return Verdict(asked, own.count > 0 and all(each.count for each in around) and ratio <= times, figure)
 
     return judge
 
@@ -223,6 +229,11 @@ def bounded(most: float, before: str = "capacity", after: str = "overload") -> C
     return judge
 
 
+def ms(value: float) -> str:
+    """Milliseconds as people want them."""
+    return f"{value:.2f}" if value < 10 else f"{value:.0f}"
+
+
 def said(phases: Sequence[str]) -> str:
     """The phases in words, if it is not just the load."""
     return "" if list(phases) == ["load"] else f" ({', '.join(phases)})"
@@ -233,6 +244,9 @@ def said(phases: Sequence[str]) -> str:
 UDP = Part(kind="udp", rate=20_000, ports=6_000, scrapes=0.01)
 KEPT = Part(kind="http-kept", rate=250, torrents=200, ports=250, scrapes=0.02, connects=0)
 ONE_SHOT = replace(KEPT, kind="http-oneshot", ports=250)
+SMALL = Part(
+    kind="http-oneshot", rate=1_100, torrents=600_000, sources=32, ports=30_000, ipv6=0, connects=0, fill_by_udp=True
+)
 MIX = (UDP, KEPT, ONE_SHOT)
 # With a core for each side, answers take about a millisecond; a core that others share may stand still for some 50.
 USUAL = (right("load"), answered(), few_lost(0.001), kept_up(), within(50, 500))
@@ -286,7 +300,7 @@ SCENARIOS = {
         Scenario(
             "small-vps",
             "the load of a known public tracker: 600,000 torrents, 1,100 HTTP announces a second, a connection each",
-            (Part(kind="http-oneshot", rate=1_100, torrents=600_000, sources=32, ports=25_000, connects=0),),
+            (SMALL,),
             (right("load"), answered(), kept_up(), beside(2.0)),
             course="beside_floor",
         ),

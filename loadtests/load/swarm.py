@@ -16,7 +16,7 @@ import gevent
 import locust.stats
 import msgspec
 from locust import html
-from locust.argument_parser import parse_options
+from locust.argument_parser import get_parser
 from locust.env import Environment
 from locust.runners import STATE_STOPPED, MasterRunner, WorkerRunner
 from locust.stats import StatsEntry, calculate_response_time_percentile
@@ -213,12 +213,16 @@ class Swarm:
         self.page = html.get_html_report(self.environment, show_download_link=False)  # type: ignore[no-untyped-call]
 
     def serve(self, parts: Sequence[Part], port: int) -> str:
-        """Have a web page, on loopback, where users are started and stopped; where it is. Raises OSError."""
+        """Have a web page, on loopback, where users are started and stopped; where it is. Raises LoadError."""
         words = ["--users", str(len(parts)), "--spawn-rate", str(len(parts))]
-        self.environment.parsed_options = parse_options(words)
+        sys.argv[1:] = []  # the page would read it as locust's
+        self.environment.parsed_options = get_parser(default_config_files=[]).parse_args(words)
         self.environment.events.test_start.add_listener(lambda **_: self._begin(parts))
         page = self.environment.create_web_ui("127.0.0.1", port)
-        self.runner.greenlet.add(page.greenlet)
+        while page.server is None or not page.server.started:
+            if page.greenlet.dead:
+                raise LoadError(f"nothing can listen on port {port}")
+            gevent.sleep(0.01)
         return f"http://127.0.0.1:{page.server.server_port}"
 
     def _begin(self, parts: Sequence[Part]) -> None:

@@ -121,6 +121,8 @@ def subject(name: str, folder: Path) -> Iterator[Subject]:
     """The tracker that is asked for: started, and ended at the end, or one that runs."""
     address = read_address(name)
     if address is not None:
+        if not answers(address):
+            raise RuntimeError(f"{name} does not answer")
         yield Subject(name, address)
         return
     shape, port = SHAPES[name], free_port()
@@ -129,6 +131,19 @@ def subject(name: str, folder: Path) -> Iterator[Subject]:
     file = clusters.write_config(folder / name, port, shape, gateways=gateways)
     with clusters.started(name, port, clusters.shoal_command(file), shape) as tracker:
         yield Subject(name, Address("127.0.0.1", port), tracker)
+
+
+def answers(address: Address, patience: float = 3.0) -> bool:
+    """Whether a connect request over UDP is answered."""
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(patience)
+        try:
+            sock.connect(address)
+            sock.send(clusters.CONNECT)
+            return len(sock.recv(64)) == 16
+        except OSError:
+            return False
 
 
 def free_port() -> int:
@@ -144,6 +159,8 @@ def is_free(port: int) -> bool:
     for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
         for family, host in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
             with socket.socket(family, kind) as sock:
+                if kind == socket.SOCK_STREAM:  # connections that have ended do not count
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 try:
                     sock.bind((host, port))
                 except OSError:

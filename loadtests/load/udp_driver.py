@@ -33,14 +33,14 @@ class UdpDriver:
     def __init__(self, environment: Environment, target: Target, part: Part, number: int) -> None:
         """Raises ValueError, OSError."""
         self.part = part
-        self.population, sources = populate(part, target, number)
+        self.population, self.sources = populate(part, target, number)
         self.load = UdpLoad(self.population, ring_for(part), int(part.patience * NANOSECONDS), part.tries)
         self.load.set_mix(
             round(part.connects * SHARE), round(part.scrapes * SHARE), min(part.hashes, part.torrents), part.want
         )
         self.statistics = Statistics(environment)
         self.pacer = Pacer(part.rate)
-        self.sockets = [open_socket(source) for source in sources]
+        self.sockets = [open_socket(source) for source in self.sources]
         self.source_of = {sock.fileno(): n for n, sock in enumerate(self.sockets)}
         self.out, self.incoming = Datagrams(), Datagrams()
         self.again = memoryview(bytearray(2 * ROWS)).cast("H")
@@ -69,6 +69,15 @@ class UdpDriver:
         """Peers of which it is not known what the tracker believes."""
         return int(self.population.unsure())
 
+    def fill(self) -> None:
+        """Let every peer announce once, and end."""
+        self.load.filling = True
+        try:
+            self._connect()
+            self._fill()
+        finally:
+            self._close()
+
     def run(self) -> None:
         """Until the greenlet is killed."""
         try:
@@ -84,9 +93,12 @@ class UdpDriver:
                 self._turn()
         finally:
             self._flush()
-            self.pacer.close()
-            for sock in self.sockets:
-                sock.close()
+            self._close()
+
+    def _close(self) -> None:
+        self.pacer.close()
+        for sock in self.sockets:
+            sock.close()
 
     def _connect(self) -> None:
         """Get a connection id for each source."""

@@ -6,12 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 from locust import User, task
 
-from loadtests.load.http_driver import HttpDriver
+from loadtests.load.endpoints import Route
+from loadtests.load.http_driver import HttpDriver, Made
 from loadtests.load.statistics import share_totals, totals_of
 from loadtests.load.udp_driver import UdpDriver
 
 if TYPE_CHECKING:
     from locust.env import Environment
+
+    from loadtests.load.plan import Part, Target
 
 DRIVERS: dict[str, type[UdpDriver | HttpDriver]] = {
     "udp": UdpDriver,
@@ -52,5 +55,16 @@ class LoadUser(User):
         parts = self.environment.parts  # type: ignore[attr-defined]
         part = parts[self.number % len(parts)]
         target = self.environment.target  # type: ignore[attr-defined]
-        self.driver = DRIVERS[part.kind](self.environment, target, part, self.number)
+        if part.fill and part.fill_by_udp and part.kind != "udp":
+            made = filled(self.environment, target, part, self.number)
+            self.driver = HttpDriver(self.environment, target, part, self.number, made)
+        else:
+            self.driver = DRIVERS[part.kind](self.environment, target, part, self.number)
         self.driver.run()
+
+
+def filled(environment: Environment, target: Target, part: Part, number: int) -> Made:
+    """A population for HTTP whose peers have announced over UDP. Raises ValueError, OSError."""
+    driver = UdpDriver(environment, target, part, number)
+    driver.fill()
+    return driver.population, [Route(source.family, source.local, *source.target) for source in driver.sources]

@@ -109,7 +109,7 @@ def test_what_was_lost_and_wrong_is_told(make):
 
 
 def test_the_delay_of_the_load_itself_is_told_apart(make):
-    assert ["load", "the load itself was late", "9", "0.1", "0.3"] in Reader(report.as_html(make(), PAGE)).rows
+    assert ["load", "the load itself was late", "9", "0.10", "0.30"] in Reader(report.as_html(make(), PAGE)).rows
 
 
 def test_what_the_tracker_did_not_answer_is_told_in_words(make):
@@ -141,7 +141,7 @@ def test_a_results_table_is_made_and_grows_by_a_row_each_time(make, tmp_path):
     report.append(file, make(tracker="cluster"))
     head, rule, first, second = rows_of(file.read_text())
     assert head.startswith("| date | scenario | tracker | scale | workers | answers/s | p50 ms | p99 ms |")
-    assert first.startswith("| 2026-01-02 03:04 | steady | embedded | 0.5 | 2 | 2,000 | 1.5 | 12 | 1 | 2 | failed |")
+    assert first.startswith("| 2026-01-02 03:04 | steady | embedded | 0.5 | 2 | 2,000 | 1.50 | 12 | 1 | 2 | failed |")
     assert "| cluster |" in second
     assert head.count("|") == rule.count("|") == first.replace("\\|", "").count("|")
 

@@ -1,11 +1,18 @@
 """`make load`: what its command line takes, and one real run."""
 
+import json
 import re
+import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import urlencode
+from urllib.request import urlopen
 
 import pytest
+from ports import free_port
+from processes import until
 
 from loadtests.load import options, trackers
 from loadtests.load.scenarios import SCENARIOS
@@ -75,6 +82,12 @@ def test_the_web_page_is_for_plain_scenarios(capsys):
     assert options.read(["--web"]).scenario == "steady"
 
 
+def test_a_web_page_at_a_port_that_somebody_has_is_refused(capsys):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        assert refused(capsys, "--web", "--port", str(port)) == f"argument --port: {port} is not free"
+
+
 def test_a_running_tracker_is_known_by_its_address():
     assert trackers.read_address("udp://127.0.0.1:6969") == ("127.0.0.1", 6969)
     assert trackers.read_address("http://[::1]:80") == ("::1", 80)
@@ -135,3 +148,37 @@ def test_the_summary_tells_processor_time_and_memory_of_the_tracker(ran):
 def test_the_results_table_has_a_row_of_the_run(ran):
     folder, _ = ran
     assert "| steady | embedded | 0.02 | 0 |" in (folder / "results.md").read_text()
+
+
+def test_a_tracker_that_does_not_answer_is_told_in_one_line():
+    words = ["steady", "--tracker", f"udp://127.0.0.1:{free_port()}"]
+    run = subprocess.run([*RUN, *words], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert run.returncode == 1
+    assert run.stderr == f"load: {words[-1]} does not answer\n"
+
+
+@pytest.fixture
+def web():
+    """A web page for a tiny load; its address."""
+    words = ["steady", "--web", "--port", "0", "--scale", "0.01"]
+    command = [*RUN, *words]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        yield process.stdout.readline().split()[-1]
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+    assert process.returncode == 0
+
+
+def ask(url, **form):
+    data = urlencode(form).encode() if form else None
+    with urlopen(url, data, timeout=30) as answer:
+        return json.loads(answer.read())
+
+
+def test_the_web_page_starts_users_whose_answers_are_counted(web):
+    assert ask(web + "/swarm", user_count=3, spawn_rate=3)["success"]
+    stats = until(lambda: (found := ask(web + "/stats/requests"))["total_rps"] > 0 and found)
+    assert {entry["method"] for entry in stats["stats"]} >= {"UDP"}
+    assert stats["user_count"] == 3
+    assert stats["errors"] == []
+    assert ask(web + "/stop", now="1")["success"]

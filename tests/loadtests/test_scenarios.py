@@ -28,7 +28,9 @@ def test_there_is_a_scenario_for_each_name_that_was_asked_for():
 
 @NAMED
 def test_every_scenario_has_criteria_of_which_one_checks_the_answers(scenario):
-    good = {phase: result(rate=99.0) for phase in ("load", "capacity", "overload", "afterwards", "floor")}
+    good = {
+        phase: result(rate=99.0) for phase in ("load", "capacity", "overload", "afterwards", "floor", "floor again")
+    }
     bad = {phase: result(faults={"stranger": 1}) for phase in good}
     passed = [criterion(good).passed for criterion in scenario.criteria]
     assert [criterion(bad).passed for criterion in scenario.criteria] != passed
@@ -94,7 +96,11 @@ def test_a_share_of_first_tries_may_be_lost():
 
 def test_a_load_must_have_been_as_large_as_planned():
     assert judged(scenarios.kept_up(0.97), load=result(answers=970))
-    assert not judged(scenarios.kept_up(0.97), load=result(answers=960))
+    assert not judged(scenarios.kept_up(0.97), load=result(answers=940))
+
+
+def test_what_came_since_drivers_looked_last_is_not_missed():
+    assert judged(scenarios.kept_up(0.97), load=result(answers=945))
 
 
 def test_announces_must_come_in_time():
@@ -103,13 +109,17 @@ def test_announces_must_come_in_time():
     assert not judged(scenarios.within(1, 4), load=result())
 
 
+def floors(before, after):
+    return {"floor": result(p50=before), "floor again": result(p50=after)}
+
+
 def test_the_median_is_held_against_the_floors():
-    assert judged(scenarios.beside(2), load=result(p50=2.0), floor=result(p50=1.0))
-    assert not judged(scenarios.beside(2), load=result(p50=2.1), floor=result(p50=1.0))
+    assert judged(scenarios.beside(2), load=result(p50=2.0), **floors(0.5, 1.5))
+    assert not judged(scenarios.beside(2), load=result(p50=2.1), **floors(0.5, 1.5))
 
 
 def test_a_floor_without_answers_is_no_floor():
-    assert not judged(scenarios.beside(2), load=result(), floor=result(answers=0))
+    assert not judged(scenarios.beside(2), load=result(), **floors(1, 1) | {"floor again": result(answers=0)})
 
 
 def test_goodput_is_a_share_of_capacity():
