@@ -54,6 +54,10 @@ def unwell(said: dict[str, Any]) -> str:
     failed = said.get("failed_tasks")
     parts = [f"tasks that fail: {', '.join(map(str, failed))}"] if failed and isinstance(failed, list) else []
     parts += [f"kernel faults: {said['kernel_faults']}"] if said.get("kernel_faults") else []
+    silent = said.get("silent_shards")
+    if silent and isinstance(silent, list):
+        what = "hears no shard" if said.get("status") == "degraded" else "silent shards"
+        parts.append(f"{what}: {', '.join(map(str, silent))}")
     return "; ".join(parts) or "it says that it is not well"
 
 

@@ -104,7 +104,9 @@ class Periodic:
         """Whether all is well: what is to be done periodically was done, and no kernel failed."""
         failed = sorted(self.failed)
         faults = logs.kernel_faults()
-        return {"ok": not failed and faults == 0, "failed_tasks": failed, "kernel_faults": faults, **self.facts}
+        ok = not failed and faults == 0
+        status = "ok" if ok else "failing"
+        return {"ok": ok, "status": status, "failed_tasks": failed, "kernel_faults": faults, **self.facts}
 
     def healthy(self) -> bool:
         """Whether all is well."""

@@ -46,11 +46,11 @@ class GatewayProcess:
         )
         facts = {"gateway": str(gateway.name), "node": node, "version": version("shoal-tracker")}
         self.periodic = Periodic(facts)
-        told = Told(self._totals, self.periodic.healthy)
+        told = Told(self._totals, lambda: self._health()["ok"] is True)
         self.gateway = GatewayService(config, sockets, self.links.connect, self.links.count, told)
         self.links.answer = self.gateway.send_answers
         self.gateway.udp.busy = self.links.busy
-        self.admin = AdminServer(config.admin_of(gateway), self.periodic.health)
+        self.admin = AdminServer(config.admin_of(gateway), self._health)
         self.admin.metrics.sources += [self.gateway, self.links]
         self.figures = Figures(self.gateway)
         self.rates = Rate(), Rate()  # of answers and refusals
@@ -108,6 +108,15 @@ class GatewayProcess:
             "links": self.links.links_report(),
         }
         self.report = json.dumps(told, separators=(",", ":")).encode()
+
+    def _health(self) -> dict[str, object]:
+        """Whether all is well. One that hears no shard is not, though to start it again would not help: its answers
+        are empty, so clients should be sent to another."""
+        said = self.periodic.health()
+        away = self.shards.away()
+        if said["ok"] and len(away) == len(self.shards.links):
+            said |= {"ok": False, "status": "degraded"}
+        return {**said, "silent_shards": away}
 
     def _totals(self) -> dict[str, int]:
         """What all shards that are heard have, as they told last."""

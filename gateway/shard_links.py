@@ -162,8 +162,7 @@ class ShardLinks:
         for index, link in enumerate(self.remote):
             if not self.shards.usable[index]:
                 link.shed += records.drop(index)
-        away = [link.name for index, link in enumerate(self.shards.links) if not self.shards.usable[index]]
-        if away:
+        if away := self.shards.away():
             log.warning("silent or stopping, so others answer for them: %s", ", ".join(away))
         else:
             log.info("all shards are heard")

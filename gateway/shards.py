@@ -72,6 +72,10 @@ class Shards:
         """Whether every shard has answered a ping."""
         return all(link.pong is not None for link in self.links)
 
+    def away(self) -> list[str]:
+        """The shards that are not asked, as they are silent or stop."""
+        return [link.name for link, usable in zip(self.links, self.usable, strict=True) if not usable]
+
     def unanswered(self) -> int:
         """Frames of records that may still be answered, of all links."""
         return sum(link.unanswered for link, usable in zip(self.links, self.usable, strict=True) if usable)

@@ -7,8 +7,8 @@ import threading
 
 import pytest
 from ports import free_port
-from processes import Cluster, shoal, shoal_refuses
-from trackers import Process
+from processes import Cluster, shoal, shoal_refuses, until
+from trackers import Process, get
 
 from cluster import health
 from common.values import Endpoint
@@ -51,6 +51,41 @@ def test_who_stands_still_has_a_line(cluster):
     assert lines_of(cluster, "vps2", "--timeout", "0.5") == [f"shard2: no health at {where}: no answer in 0.5 s"]
     cluster.resume("shard2")
     assert lines_of(cluster, "vps2", "--timeout", "20") == []
+
+
+def gateway_health(cluster):
+    status, body = cluster.get("gateway1", "/health")
+    return status, json.loads(body)
+
+
+def test_a_gateway_that_hears_some_shards_is_well_and_names_the_silent_ones(cluster):
+    """Or one shard's end would make every gateway of the cluster unhealthy."""
+    until(lambda: gateway_health(cluster)[1]["silent_shards"] == [])
+    cluster.kill("shard2")
+    until(lambda: gateway_health(cluster)[1]["silent_shards"] == ["shard2"])
+    status, said = gateway_health(cluster)
+    assert (status, said["ok"], said["status"]) == (200, True, "ok")
+    assert lines_of(cluster, "vps1") == []
+    cluster.start("shard2")
+
+
+def test_a_gateway_that_hears_no_shard_is_not_well(cluster):
+    for shard in cluster.shards:
+        cluster.kill(shard)
+    until(lambda: gateway_health(cluster)[0] == 503)
+    _, said = gateway_health(cluster)
+    assert (said["ok"], said["status"], said["silent_shards"]) == (False, "degraded", ["shard1", "shard2"])
+    assert said["failed_tasks"] == []
+    host, port = cluster.gateway_address("gateway1")
+    assert get(f"{host}:{port}", "/health") == (503, '{"ok": false}')  # load balancers are not told why
+    assert lines_of(cluster, "vps1") == [
+        "gateway1: hears no shard: shard1, shard2",
+        f"shard1: no health at {cluster.admin['shard1']}: Connection refused",
+    ]
+    for shard in cluster.shards:
+        cluster.start(shard)
+    until(lambda: gateway_health(cluster)[0] == 200)
+    assert lines_of(cluster, "vps1") == []
 
 
 def test_who_is_somebody_else_has_a_line(cluster):
@@ -126,6 +161,8 @@ def test_what_is_not_well_is_told(server, tmp_path):
     said = {"ok": False, "gateway": "gateway1", "failed_tasks": ["expiry", "links"], "kernel_faults": 3}
     told = lines_from(server, tmp_path, 503, said)
     assert told == "gateway1: tasks that fail: expiry, links; kernel faults: 3\n"
+    told = lines_from(server, tmp_path, 503, said | {"silent_shards": ["shard1", "shard2"], "status": "failing"})
+    assert told == "gateway1: tasks that fail: expiry, links; kernel faults: 3; silent shards: shard1, shard2\n"
     assert "it says that it is not well" in lines_from(server, tmp_path, 503, {"gateway": "gateway1"})
 
 

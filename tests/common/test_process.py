@@ -137,7 +137,7 @@ async def test_a_task_is_done_again_and_again():
     done = []
     periodic.every(0.001, "task", lambda: done.append(1))
     await until(lambda: len(done) >= 3)
-    assert periodic.health() == {"ok": True, "failed_tasks": [], "kernel_faults": 0, "shard": "one"}
+    assert periodic.health() == {"ok": True, "status": "ok", "failed_tasks": [], "kernel_faults": 0, "shard": "one"}
     assert periodic.healthy()
     periodic.cancel()
 
@@ -155,6 +155,7 @@ async def test_a_task_that_fails_is_told_of_and_done_again(caplog):
     periodic.every(0.001, "other", lambda: None)
     await until(lambda: len(caplog.records) >= 2)
     assert periodic.health()["failed_tasks"] == ["unlucky"]
+    assert periodic.health()["status"] == "failing"
     assert not periodic.healthy()
     assert "a periodic task failed: unlucky" in caplog.text and "no luck" in caplog.text
     fails = False
