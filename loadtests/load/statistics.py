@@ -74,7 +74,7 @@ def totals_of(environment: Environment) -> Counter[str]:
     """What is counted beside latencies and failures."""
     if not hasattr(environment, "totals"):
         environment.totals = Counter()  # type: ignore[attr-defined]  # ours
-    totals: Counter[str] = environment.totals
+    totals: Counter[str] = environment.totals  # type: ignore[attr-defined]
     return totals
 
 
@@ -89,8 +89,8 @@ def share_totals(environment: Environment) -> None:
     def take(client_id: str, data: dict[str, Any]) -> None:
         totals_of(environment).update(data.get("totals", {}))
 
-    environment.events.report_to_master.add_listener(send)
-    environment.events.worker_report.add_listener(take)
+    environment.events.report_to_master.add_listener(send)  # type: ignore[no-untyped-call]
+    environment.events.worker_report.add_listener(take)  # type: ignore[no-untyped-call]
 
 
 def _add(entry: StatsEntry, batch: Batch) -> None:
@@ -104,9 +104,8 @@ def _add(entry: StatsEntry, batch: Batch) -> None:
     entry.num_reqs_per_sec[second] += many
     entry.last_request_timestamp = now
     entry.total_response_time += batch.total  # type: ignore[assignment]  # locust has whole numbers
-    entry.min_response_time = (
-        batch.least if entry.min_response_time is None else min(entry.min_response_time, batch.least)
-    )  # type: ignore[assignment]
+    known = entry.min_response_time
+    entry.min_response_time = batch.least if known is None else min(known, batch.least)  # type: ignore[assignment]
     entry.max_response_time = max(entry.max_response_time, batch.most)  # type: ignore[assignment]
     for latency, count in batch.latencies.items():
         entry.response_times[latency] += count  # type: ignore[index]

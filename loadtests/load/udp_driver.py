@@ -7,9 +7,9 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from loadtests.load import endpoints
 from loadtests.load.datagrams import Datagrams
 from loadtests.load.pacing import NANOSECONDS, Pacer
-from loadtests.load.populations import Source, populate
 from loadtests.load.statistics import Batch, Statistics
 from loadtests.load.udp_load import ROWS, STRIDE, TIMED, UdpLoad, value_of
 
@@ -33,14 +33,14 @@ class UdpDriver:
     def __init__(self, environment: Environment, target: Target, part: Part, number: int) -> None:
         """Raises ValueError, OSError."""
         self.part = part
-        self.population, self.sources = populate(part, target, number)
+        self.population, self.routes = endpoints.make(target, part, number)
         self.load = UdpLoad(self.population, ring_for(part), int(part.patience * NANOSECONDS), part.tries)
         self.load.set_mix(
             round(part.connects * SHARE), round(part.scrapes * SHARE), min(part.hashes, part.torrents), part.want
         )
         self.statistics = Statistics(environment)
         self.pacer = Pacer(part.rate)
-        self.sockets = [open_socket(source) for source in self.sources]
+        self.sockets = [open_socket(route) for route in self.routes]
         self.source_of = {sock.fileno(): n for n, sock in enumerate(self.sockets)}
         self.out, self.incoming = Datagrams(), Datagrams()
         self.again = memoryview(bytearray(2 * ROWS)).cast("H")
@@ -186,10 +186,10 @@ def ring_for(part: Part) -> int:
     return max(10, int(part.rate * part.patience * (part.tries + 2)).bit_length())
 
 
-def open_socket(source: Source) -> _socket.socket:
+def open_socket(route: endpoints.Route) -> _socket.socket:
     """A socket of the system's, not of gevent's: waiting is the pacer's. Raises OSError."""
-    sock = _socket.socket(source.family, _socket.SOCK_DGRAM | _socket.SOCK_NONBLOCK | _socket.SOCK_CLOEXEC)
+    sock = _socket.socket(route.family, _socket.SOCK_DGRAM | _socket.SOCK_NONBLOCK | _socket.SOCK_CLOEXEC)
     sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_RCVBUF, BUFFER)
-    sock.bind((source.local, 0))
-    sock.connect(source.target)
+    sock.bind((route.address, 0))
+    sock.connect((route.host, route.port))
     return sock

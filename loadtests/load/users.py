@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from locust import User, task
 
-from loadtests.load.endpoints import Route
 from loadtests.load.http_driver import HttpDriver, Made
 from loadtests.load.statistics import share_totals, totals_of
 from loadtests.load.udp_driver import UdpDriver
@@ -52,9 +51,9 @@ class LoadUser(User):
     @task
     def drive(self) -> None:
         """Until stopped."""
-        parts = self.environment.parts  # type: ignore[attr-defined]
+        parts = self.environment.parts
         part = parts[self.number % len(parts)]
-        target = self.environment.target  # type: ignore[attr-defined]
+        target = self.environment.target
         if part.fill and part.fill_by_udp and part.kind != "udp":
             made = filled(self.environment, target, part, self.number)
             self.driver = HttpDriver(self.environment, target, part, self.number, made)
@@ -67,4 +66,4 @@ def filled(environment: Environment, target: Target, part: Part, number: int) ->
     """A population for HTTP whose peers have announced over UDP. Raises ValueError, OSError."""
     driver = UdpDriver(environment, target, part, number)
     driver.fill()
-    return driver.population, [Route(source.family, source.local, *source.target) for source in driver.sources]
+    return driver.population, driver.routes
