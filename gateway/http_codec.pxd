@@ -51,6 +51,7 @@ cdef class HttpCodec:
     cdef bint _scraped(self, Py_ssize_t place) noexcept nogil
     cdef void _free_gather(self, Py_ssize_t place) noexcept nogil
     cdef void _free_late(self, Py_ssize_t place) noexcept nogil
+    cdef bint _fail_scrape(self, Py_ssize_t record) noexcept nogil
     cdef void _give_up(self, Py_ssize_t place) noexcept nogil
     cdef void _fail(self, Py_ssize_t fault) noexcept nogil
     cdef void _fail_hard(self, Py_ssize_t fault) noexcept nogil

@@ -32,6 +32,7 @@ size = cython.typedef(cython.Py_ssize_t)
 View = cython.typedef(cython.const[cython.uchar][::1])
 
 HEADER = cython.declare(size, frames.HEADER)
+RECORD = cython.declare(size, frames.RECORD)
 REPLY = cython.declare(size, frames.REPLY)
 VERSION = cython.declare(u64, frames.VERSION)
 REPLIES = cython.declare(u32, frames.REPLIES)
@@ -213,6 +214,22 @@ class HttpCodec:
                 many += 1
             at += length
         self.answer.replies = self.output
+        return many
+
+    def fail_scrapes(self, link: size) -> int:
+        """Answer the scrapes in a link's frame, whose records will reach no shard, with a failure; returns how many.
+
+        The records stay. A scrape for whose answer there is no room is late later.
+        """
+        at: size
+        i: size
+        many: size = 0
+        if not 0 <= link < self.records.links:
+            raise ValueError("no such link")
+        for i in range(self.records.filled[link]):
+            at = (link * self.records.frame_size + HEADER + i * RECORD) // 8
+            if self.records.words[at] & 0xFFFF == TICKET_HTTP_GATHER and self._fail_scrape(at):
+                many += 1
         return many
 
     def expire(self, seconds: u32, entropy: u64) -> int:
@@ -535,6 +552,24 @@ class HttpCodec:
         base: size = place * PLACE // 8
         if not self._is_waiting(cython.cast(size, self.gather_words[base + 1]), self.gather_words[base + 2]):
             self._free_gather(place)
+
+    def _fail_scrape(self, record: size) -> cython.bint:
+        """Fail the scrape that a record, by its first word, is a part of; False if it has failed, or nobody waits."""
+        gather: size = cython.cast(size, self.records.words[record] >> 32)
+        base: size = gather * PLACE // 8
+        number: u64 = self.records.words[record + 2]
+        if self.gather_words[base + 2] != number:
+            return False
+        self.place = cython.cast(size, self.gather_words[base + 1])
+        self.options = cython.cast(u32, self.gather_words[base + 3])
+        if not self._is_waiting(self.place, number):
+            self._free_gather(gather)
+            return False
+        if not self._open_answer():
+            return False
+        self._free_gather(gather)
+        self._fail(LATE_SCRAPE)
+        return True
 
     def _give_up(self, place: size) -> cython.void:
         """A late request's answer: a valid one with nobody in it and a short interval; a scrape's failure."""

@@ -55,7 +55,8 @@ class Router:
 
 
 class Nobody:
-    """Stands for all shards when none is heard: announces get the valid empty answer and a short interval."""
+    """Stands for all shards when none is heard: announces get the valid empty answer and a short interval, scrapes a
+    failure over HTTP and silence over UDP."""
 
     def __init__(self, router: Router) -> None:
         self.router = router
@@ -68,6 +69,7 @@ class Nobody:
         """Answer here."""
         records = self.router.records
         many = records.waiting(index)
+        self.router.http.fail_scrapes(index)
         length = records.answer_empty(index, secrets.randbits(64))
         answered = (length - frames.HEADER) // frames.REPLY
         self.answered += answered

@@ -311,6 +311,54 @@ def test_a_full_table_refuses_scrapes_only(bench):
     assert len(bench.ask(scrape_head(bytes(20)))[0]) == 1
 
 
+# No shard
+
+
+def test_scrapes_that_nobody_can_be_asked_for_fail_at_once(bench):
+    heads = [scrape_head(bytes(20), b"\1" * 20), announce_head(), scrape_head(bytes(20), lines=[b"Connection: close"])]
+    places = bench.put(*heads)
+    bench.codec.decode(0, bench.now, bench.seconds)
+    assert bench.codec.fail_scrapes(0) == 2
+    body = failure_body("no answer in time", "5")
+    wanted = [(places[0], answer_of(body), 0), (places[2], answer_of(body, CLOSE), http_places.CLOSE)]
+    assert bench.answers() == wanted
+    assert bench.counted(FAULTS["late_scrape"]) == 2
+    assert bench.codec.fail_scrapes(0) == 0  # not twice
+    records = bench.take()
+    assert len(records) == 4  # they stay: the link's own affair
+    assert bench.reply(*(scrape_reply(record[:48], 1, 2, 3) for record in (*records[:2], records[3]))) == []
+    assert bench.connections.look(places[1])[0] == http_places.WAITING
+
+
+def test_a_scrape_that_failed_leaves_its_place_to_another(bench):
+    for _ in range(257):  # there is room for 256 that wait
+        (place,) = bench.put(scrape_head(bytes(20)))
+        bench.codec.decode(0, bench.now, bench.seconds)
+        bench.connections.clear()
+        assert bench.codec.fail_scrapes(0) == 1
+        bench.take()
+        assert bench.answers() == [(place, answer_of(failure_body("no answer in time", "5")), 0)]
+        bench.connections.close_inner(place)
+
+
+def test_a_scrape_whose_client_left_has_no_failure_but_its_place_is_free(bench):
+    (place,) = bench.put(scrape_head(bytes(20)))
+    bench.codec.decode(0, bench.now, bench.seconds)
+    bench.connections.clear()
+    bench.connections.close_inner(place)
+    assert bench.codec.fail_scrapes(0) == 0
+    assert bench.answers() == []
+    bench.take()
+    _, records = waiting(bench, scrape_head(bytes(20)))
+    assert records[0][4:8] == bytes(4)  # the first place again
+
+
+@pytest.mark.parametrize("link", [-1, 1, 1 << 40])
+def test_scrapes_of_a_link_that_does_not_exist_cannot_fail(bench, link):
+    with pytest.raises(ValueError, match="no such link"):
+        bench.codec.fail_scrapes(link)
+
+
 # Time
 
 

@@ -35,9 +35,13 @@ class Codec:
     def __init__(self):
         self.encoded = []
         self.others = 0
+        self.failed = []
 
     def encode(self, frame, address=None):
         self.encoded.append((bytes(frame), address))
+
+    def fail_scrapes(self, link):
+        self.failed.append((link, self.records.waiting(link)))
 
 
 class Link:
@@ -104,9 +108,11 @@ def test_nobody_answers_here_and_counts(router, monkeypatch):
     monkeypatch.setattr("gateway.router.address_of", lambda memory: 99 if memory is router.records.empty else 0)
     nobody = Nobody(router)
     router.links[2] = nobody
+    router.http.records = router.records
     router.dispatch()
     assert router.udp.encoded == [(bytes(router.records.empty[: frames.HEADER + 3 * frames.REPLY]), 99)]
     assert (nobody.answered, nobody.unasked) == (3, 1)
+    assert router.http.failed == [(2, 4)]  # while they are still there
     router.records.many[2] = 5
     router.dispatch()
     assert (nobody.answered, nobody.unasked) == (7, 2)
