@@ -339,6 +339,9 @@ class HttpServer:
             if state != places.WAITING:  # one with an answer, too: a failure kept that from being sent
                 self.slow += held or state == places.WRITING
                 self.drop(place)
+        for place, future in self.inner.items():
+            if self.connections.look(place)[0] != places.WAITING:
+                future.cancel()  # a failure kept its answer back; its connection ends, as others do then
         while self.paused:
             self.epoll.register(self.paused.pop(), select.EPOLLIN)
 

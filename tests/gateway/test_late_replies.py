@@ -631,6 +631,28 @@ def test_an_answer_that_a_failure_kept_back_keeps_no_place(gateway, monkeypatch)
     assert client.ended()
 
 
+def test_a_request_of_the_web_application_whose_answer_a_failure_kept_back_does_not_wait(gateway, monkeypatch):
+    def fail():
+        monkeypatch.undo()
+        gateway.link.reply()  # its answer, and before that is sent:
+        raise RuntimeError("no luck")
+
+    future = gateway.loop.create_future()
+    gateway.http.ask(announce(), words("127.0.0.1"), future)
+    gateway.pass_time(1)
+    assert len(gateway.http.inner) == 1  # it has its time
+    monkeypatch.setattr(gateway.http.router, "dispatch", fail)
+    gateway.connect(announce())
+    with pytest.raises(RuntimeError):
+        gateway.turn_until(lambda: False)
+    assert not future.done()
+    gateway.pass_time(1)
+    gateway.run_once()
+    assert future.cancelled()
+    assert gateway.http.inner == {}
+    assert gateway.http.under_way() == 1  # the other one's
+
+
 def test_a_stop_without_a_pause_closes_all(gateway):
     clients = [gateway.ask(announce()), gateway.kept_client(announce())]
     gateway.http.stop(gateway.loop)
