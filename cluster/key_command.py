@@ -73,7 +73,7 @@ def make(wanted: Config, node: str | None = None) -> tuple[list[str], bool]:
 def listed(wanted: Config) -> list[KeyFile]:
     """All key files that the configuration needs, and those that are there besides. Raises KeyFileError."""
     directory = wanted.key_directory
-    known = [_shared(directory / name) for name in SHARED]
+    known = [_shared(directory / keys.CLUSTER), _shared(directory / keys.CONNECTION_ID, _has_gateways(wanted))]
     known += [_of_node(directory, node) for node in wanted.nodes]
     try:
         names = sorted(path.name for path in directory.glob("[!.]*.key"))
@@ -108,8 +108,16 @@ def _compared(node: Node, key: keys.NodeKey) -> str:
     return f"{node.name}: the configuration has ANOTHER public key; that of the file here is:"
 
 
-def _shared(path: Path) -> KeyFile:
+def _has_gateways(wanted: Config) -> bool:
+    """Whether a gateway may be here, by the nodes whose secrets are."""
+    here = {node.name for node in wanted.nodes if _mode(keys.node_path(wanted.key_directory, node.name))}
+    return not here or any(wanted.node_of(gateway) in here for gateway in wanted.gateways)
+
+
+def _shared(path: Path, needed: bool = True) -> KeyFile:
     mode = _mode(path)
+    if not mode and not needed:
+        return KeyFile(path.name, "", "", "not needed, as no gateway is here")
     if not mode:
         return KeyFile(path.name, "", "", "missing", wrong=True)
     try:

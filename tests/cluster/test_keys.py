@@ -176,6 +176,23 @@ def test_list_tells_what_is_there(file):
     assert found["cluster.key"]["state"] == "fine"
 
 
+def test_list_misses_no_key_of_gateways_where_there_are_none(file):
+    make(file)
+    file.write_text(file.read_text().replace("{name: g2, node: vps2}", "{name: g2, node: vps1}"))
+    directory = file.parent / "keys"
+    write_back = (directory / "connection-id.key").read_text()
+    (directory / "connection-id.key").unlink()
+    assert listed(file, status=1)["connection-id.key"]["state"] == "missing"  # vps1 is here too
+    (directory / "vps1.key").unlink()
+    found = listed(file)["connection-id.key"]
+    assert (found["state"], found["wrong"]) == ("not needed, as no gateway is here", False)
+    (directory / "connection-id.key").write_text(write_back)
+    assert listed(file, status=1)["connection-id.key"]["wrong"]  # its mode: one that is there must be right
+    (directory / "connection-id.key").unlink()
+    (directory / "vps2.key").unlink()
+    assert listed(file, status=1)["connection-id.key"]["state"] == "missing"  # whose machine this is nobody knows
+
+
 def test_list_tells_what_is_wrong(file):
     make(file)
     directory = file.parent / "keys"
