@@ -1,17 +1,19 @@
-"""What `shoal status` and `shoal find` print: tables for 80 columns, and lines for what is wrong."""
+"""What `shoal status` and `shoal find` print: tables that mostly fit 80 columns, and lines for what is wrong."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from cluster.console import make_console
 from common.units import format_duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from rich.console import Console
 
 Document = dict[str, Any]
 BAD = "bold red"
@@ -20,7 +22,7 @@ NOTHING = "-"
 
 def print_status(file: str, told: Document) -> None:
     """A cluster."""
-    console = Console(highlight=False)
+    console = make_console()
     config, totals = told["config"], told["totals"]
     everyone = [*told["gateways"], *told["shards"]]
     nodes = counted(len(told["nodes"]), "node")
@@ -48,7 +50,7 @@ def print_status(file: str, told: Document) -> None:
 
 def print_embedded(told: Document) -> None:
     """The embedded tracker."""
-    console = Console(highlight=False)
+    console = make_console()
     say(console, f"embedded tracker, asked at {told['admin']}")
     if told["state"] != "silent":
         table = Table(box=None, pad_edge=False, show_header=False)
@@ -70,7 +72,7 @@ def print_embedded(told: Document) -> None:
 
 def print_found(told: Document) -> None:
     """Where a torrent is."""
-    console = Console(highlight=False)
+    console = make_console()
     say(console, f"{told['info_hash']}: slice {told['slice']} of {told['slices']}, owner {told['owner']}")
     rows = []
     for place, shard in enumerate(told["shards"], 1):

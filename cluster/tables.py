@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from cluster.client import Announced, Scraped
+from cluster.console import make_console
 from cluster.key_command import KeyFile
 from common.config import Bucket, Config, Shard
 from common.ring import Ring
@@ -21,8 +21,8 @@ def print_meaning(file: Path, config: Config) -> None:
     table = _table("setting", "meaning")
     for name, meaning in meanings(config):
         table.add_row(name, Text(meaning))
-    console = Console()
-    console.print(f"{file}: fine (version {config.version})", highlight=False, markup=False, soft_wrap=True)
+    console = make_console()
+    console.print(f"{file}: fine (version {config.version})", markup=False, soft_wrap=True)
     if not config.is_embedded:
         processes = _table("node", "process", "admin", "what it does")
         for row in running(config):
@@ -79,16 +79,16 @@ def print_keys(directory: Path, found: Sequence[KeyFile], *, as_json: bool) -> N
         column.no_wrap = True  # they are copied from here
     for key in found:
         table.add_row(*(Text(value or "-") for value in (key.file, key.mode, key.public, key.state)))
-    console = Console()
-    console.print(f"{directory}:", highlight=False, markup=False, soft_wrap=True)
+    console = make_console()
+    console.print(f"{directory}:", markup=False, soft_wrap=True)
     console.print(table)
 
 
 def print_announced(answer: Announced) -> None:
     """The answer to an announce: a line of counts, then the peers."""
-    console = Console()
+    console = make_console()
     counts = f"seeders: {answer.seeders}, leechers: {answer.leechers}, peers in this answer: {len(answer.peers)}"
-    console.print(f"{counts}, next announce in: {format_duration(answer.interval)}", highlight=False, soft_wrap=True)
+    console.print(f"{counts}, next announce in: {format_duration(answer.interval)}", soft_wrap=True)
     table = _table("address", "port")
     for address, port in answer.peers:
         table.add_row(address, str(port))
@@ -103,7 +103,7 @@ def print_scraped(info_hashes: Sequence[bytes], answers: Sequence[Scraped]) -> N
         table.add_column(name, justify="right")
     for info_hash, counts in zip(info_hashes, answers, strict=True):
         table.add_row(info_hash.hex(), str(counts.seeders), str(counts.leechers), str(counts.completed))
-    Console().print(table)
+    make_console().print(table)
 
 
 def _embedded(config: Config) -> list[tuple[str, str]]:

@@ -5,6 +5,8 @@ import re
 import socket
 import subprocess
 import sys
+import termios
+from contextlib import suppress
 
 import pytest
 from trackers import Process
@@ -54,15 +56,34 @@ shards:
   - {name: light, node: vps2, link: "tcp://[2001:db8::2]:7101", memory: 2 GiB}
 """
 SHARDS = ("shard heavy", "shard light")
-WIDE = os.environ | {"COLUMNS": "300"}
 
 
 def rows(file):
     """What `check` tells of each process: its node, its admin address, and the rest."""
-    told = shoal("check", file, env=WIDE)
+    told = shoal("check", file)
     assert (told.returncode, told.stderr) == (0, "")
     found = re.findall(r"^(\S+) +((?:gateway|shard) \S+) +(\S+) +(.*\S)", told.stdout, re.MULTILINE)
     return {process: (node, admin, does) for node, process, admin, does in found}, told.stdout
+
+
+def test_on_a_terminal_a_table_fits_its_width_and_in_a_pipe_its_rows_are_whole(tmp_path):
+    file = tmp_path / "cluster.yaml"
+    file.write_text(CLUSTER % ("", ""))
+    ours, theirs = os.openpty()
+    termios.tcsetwinsize(theirs, (24, 60))
+    with open(ours, "rb", buffering=0) as shown:
+        with open(theirs, "wb", buffering=0) as terminal:
+            command = [sys.executable, "-P", "-m", "cluster", "check", file]
+            env = {name: value for name, value in os.environ.items() if name != "COLUMNS"} | {"TERM": "xterm"}
+            process = subprocess.Popen(command, stdin=terminal, stdout=terminal, stderr=terminal, env=env)
+        told = b""
+        with suppress(OSError):  # EIO: its end
+            while part := shown.read(4096):
+                told += part
+    assert process.wait(60) == 0
+    _, *lines = re.sub(r"\x1b\[\d*m", "", told.decode()).splitlines()
+    assert max(map(len, lines)) == 60
+    assert re.search(r"^.*shard heavy +.*at most 1 GiB", shoal("check", file).stdout, re.MULTILINE)
 
 
 def test_check_says_what_runs_where(tmp_path):

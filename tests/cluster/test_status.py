@@ -346,6 +346,11 @@ def test_what_fits_is_taken(wanted, capsys):
     assert "no sense" not in printed(document, capsys)
 
 
+def test_a_row_is_one_line_when_no_terminal_reads_it(wanted, capsys):
+    document = document_of(wanted, SAID | {"version": "9" * 120})
+    assert re.search(rf"^- +shard1 .* {'9' * 120} .* 1 *$", printed(document, capsys), re.MULTILINE)
+
+
 @pytest.mark.parametrize("trash", TRASH, ids=repr)
 def test_what_does_not_fit_is_left_out_and_said(wanted, capsys, trash):
     for field, good in SAID.items():
