@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import signal
 import subprocess
 import time
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec.structs import replace
@@ -21,7 +20,6 @@ from loadtests.load.trackers import Address, Subject
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from rich.console import Console
@@ -46,14 +44,14 @@ class Stage(NamedTuple):
     folder: Path
     share: float = 0.1  # of a core, for `overload`
 
-    def load(
-        self, title: str, parts: Sequence[Part], seconds: float, under: AbstractContextManager[object] | None = None
-    ) -> Result:
-        """Start users, fill, and measure; under a quota, which is to end before the next fill."""
+    def load(self, title: str, parts: Sequence[Part], seconds: float) -> Result:
+        """Start users, fill, and measure."""
         self.start(title, parts)
-        with under or nullcontext():
-            self.swarm.pause(self.scenario.warmup)
-            return self.measure(title, seconds)
+        before = self.subject.refused()
+        self.swarm.pause(self.scenario.warmup)
+        result = self.measure(title, seconds)
+        result.refused = more(before, self.subject.refused())
+        return result
 
     def start(self, title: str, parts: Sequence[Part]) -> None:
         """Start users, and fill."""
@@ -63,7 +61,6 @@ class Stage(NamedTuple):
 
     def measure(self, title: str, seconds: float, beside: Callable[[], object] = lambda: None) -> Result:
         """Measure, with a progress bar; `beside` is done meanwhile, and makes the time longer if it takes longer."""
-        refused = self.subject.refused()
         spent = self.subject.spent()
         with bar(self.console, title, seconds) as look:
             result = self.swarm.measure(seconds, look, beside)
@@ -71,9 +68,12 @@ class Stage(NamedTuple):
         if title == self.scenario.phase:
             self.swarm.write_page()
         result.resident = self.subject.resident()
-        more = {name: many - refused.get(name, 0) for name, many in self.subject.refused().items()}
-        result.refused = {name: many for name, many in more.items() if many > 0}
         return result
+
+
+def more(before: dict[str, float], after: dict[str, float]) -> dict[str, float]:
+    """By how much numbers have grown, where they have."""
+    return {name: many - before.get(name, 0) for name, many in after.items() if many > before.get(name, 0)}
 
 
 @contextmanager
@@ -98,10 +98,10 @@ def bar(console: Console, title: str, seconds: float) -> Iterator[Callable[[floa
 def figures(result: Result) -> str:
     """A line of how it goes so far."""
     rate = result.answers / max(result.seconds, 0.1)
-    wrong = sum(result.wrong.values())
+    wrong = ", ".join(f"{many:,} {name}" for name, many in result.wrong.items()) or "none"
     return (
         f"{rate:,.0f}/s, p50 {ms(result.announces.p50)} ms, p99 {ms(result.announces.p99)} ms, "
-        f"{result.first_lost:,} lost at first, {wrong:,} wrong"
+        f"{result.first_lost:,} lost at first, wrong: {wrong}"
     )
 
 
@@ -113,24 +113,29 @@ def plain(stage: Stage) -> dict[str, Result]:
 def overload(stage: Stage) -> dict[str, Result]:
     """Under a quota: ever more until it is not answered, which is capacity; three times that; half of it."""
     parts = stage.scenario.parts
-    goodput = find_capacity(stage)
-    over = at_rate(parts, OVER * goodput)
-    near = [replace(part, rate=part.rate * ABOVE / OVER) for part in over]  # with as many peers
-    capacity = stage.load("capacity", near, STEP, quota.limited(stage.subject.pids, stage.share))
-    whole = stage.load("overload", over, stage.scenario.seconds, quota.limited(stage.subject.pids, stage.share))
-    half = [replace(part, tries=3) for part in at_rate(parts, goodput / 2)]
-    after = stage.load("afterwards", half, STEP, quota.limited(stage.subject.pids, stage.share))
-    return {"capacity": capacity, "overload": whole, "afterwards": after}
+    peers, patience = sum(part.sources * part.ports for part in parts), max(part.patience for part in parts)
+    stage.start("all", parts)
+    with quota.limited(stage.subject.pids, stage.share):
+        guess = find_capacity(stage)
+        calm(stage, guess)
+        capacity = at_rate(stage, "capacity", ABOVE * guess, STEP)
+        calm(stage, guess)
+        # Beyond that there would be nobody left to announce, as each waits for its answer.
+        most = peers / patience
+        before = stage.subject.refused()
+        whole = at_rate(stage, "overload", min(OVER * capacity.goodput, most), stage.scenario.seconds)
+        calm(stage, guess)
+        whole.refused = more(before, stage.subject.refused())  # not asked before: it would wait as all do
+        stage.swarm.doubt()
+        return {"capacity": capacity, "overload": whole, "afterwards": at_rate(stage, "afterwards", guess / 2, STEP)}
 
 
 def find_capacity(stage: Stage) -> float:
-    """The most answers a second under the quota, by loads that grow."""
-    parts = stage.scenario.parts
+    """The most answers a second under the quota, by loads that grow. Raises LoadError."""
     best = 0.0
-    rate = sum(part.rate for part in parts)
+    rate = stage.swarm.rate
     for _ in range(STEPS):
-        limited = quota.limited(stage.subject.pids, stage.share)
-        step = stage.load(f"{rate:,.0f} a second", at_rate(parts, rate), STEP, limited)
+        step = at_rate(stage, f"{rate:,.0f} a second", rate, STEP)
         best = max(best, step.goodput)
         if step.goodput < ENOUGH * rate:
             break
@@ -140,13 +145,17 @@ def find_capacity(stage: Stage) -> float:
     return best
 
 
-def at_rate(parts: Sequence[Part], rate: float) -> list[Part]:
-    """Parts of another rate together, with as many peers as that takes: none announces again while it waits."""
-    own = rate / len(parts)
-    return [
-        replace(part, rate=own, ports=max(part.ports, math.ceil(own * (part.patience + 1) / part.sources)))
-        for part in parts
-    ]
+def at_rate(stage: Stage, title: str, rate: float, seconds: float) -> Result:
+    """Measure at a rate."""
+    stage.swarm.set_rate(rate)
+    stage.swarm.pause(stage.scenario.warmup)
+    return stage.measure(title, seconds)
+
+
+def calm(stage: Stage, guess: float) -> None:
+    """Let the tracker answer, or the load give up, what is under way."""
+    stage.swarm.set_rate(guess / 4)
+    stage.swarm.pause(max(part.patience for part in stage.scenario.parts))
 
 
 def beside_floor(stage: Stage) -> dict[str, Result]:
@@ -186,7 +195,9 @@ def restarts(stage: Stage) -> dict[str, Result]:
             for pid in stage.subject.workers():
                 end_one(stage, pid, sign)
 
+    before = stage.subject.refused()
     found = stage.measure("load", stage.scenario.seconds, beside)
+    found.refused = more(before, stage.subject.refused())
     found.processor = {}  # that of processes that are gone is not known
     stage.swarm.doubt()
     peers = sum(part.sources * part.ports for part in parts)

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 def main() -> int:
     """The exit status."""
     options = command_line.read()
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("locust").setLevel(logging.CRITICAL)  # what is wrong is told in one line
     console = Console(stderr=False, soft_wrap=True)
     try:
         with TemporaryDirectory() as folder:

@@ -285,7 +285,7 @@ SCENARIOS = {
         Scenario(
             "overload",
             "three times what a tracker on a tenth of a core can answer, and none of it is sent again",
-            (Part(kind="udp", rate=4_000, ports=2_500, tries=0, patience=4.0),),
+            (Part(kind="udp", rate=4_000, sources=32, ports=9_000, tries=0, patience=4.0),),
             (
                 goodput(0.7),
                 right("capacity", "overload", "afterwards"),

@@ -20,6 +20,7 @@ from locust.argument_parser import get_parser
 from locust.env import Environment
 from locust.runners import STATE_STOPPED, MasterRunner, WorkerRunner
 from locust.stats import StatsEntry, calculate_response_time_percentile
+from msgspec.structs import replace
 
 from loadtests.load.plan import Part, Target
 from loadtests.load.scenarios import Latency, Result
@@ -59,6 +60,7 @@ class Hand:
             "report": lambda _: None,
             "strict": self._set_strict,
             "doubt": self._doubt,
+            "pace": self._pace,
             "tell": self._unsure,
         }
         self.runner.register_message(ORDER, self._obey)
@@ -88,6 +90,11 @@ class Hand:
     def _set_strict(self, detail: Any) -> None:
         for driver in self._drivers():
             driver.strict = detail
+
+    def _pace(self, detail: Any) -> None:
+        for driver in self._drivers():
+            driver.part = replace(driver.part, rate=driver.part.rate * detail)
+            driver.pacer.restart(driver.part.rate)
 
     def _doubt(self, _: Any) -> None:
         for driver in self._drivers():
@@ -177,6 +184,11 @@ class Swarm:
     def set_strict(self, strict: bool) -> None:
         """Whether answers must have all that was announced."""
         self._order("strict", strict)
+
+    def set_rate(self, rate: float) -> None:
+        """Let all users together make so many requests a second."""
+        self._order("pace", rate / self.rate)
+        self.rate = rate
 
     def unsure(self) -> int:
         """Peers of which it is not known what the tracker believes."""

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
+from urllib.request import urlopen
 
 from loadtests import clusters
 from loadtests.clusters import Shape, Tracker
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 SHAPES = {"embedded": Shape("embedded"), "cluster": Shape("tcp", 2, 3)}
 FIRST, LAST = 20_000, 30_000  # ports that are tried
+PATIENCE = 10.0  # seconds for metrics
 SPAN = 60  # ports that a cluster takes, links and admin addresses included
 # What the tracker says of what it did not answer: metric, and words.
 REFUSALS = {
@@ -61,10 +63,16 @@ class Subject:
         return total
 
     def refused(self) -> dict[str, float]:
-        """What it did not answer so far, by metric; nothing if it cannot be asked."""
-        if self.tracker is None or self.tracker.shape is None:
-            return {}
-        return {metric: self.tracker.count(metric) for metric in REFUSALS}
+        """What it did not answer so far, by metric; nothing if it cannot be asked. Costs its gateways milliseconds."""
+        shape = self.tracker and self.tracker.shape
+        lines = [line for n in range(shape.gateways if shape else 0) for line in metrics(self.address.port, n)]
+        total = dict.fromkeys(REFUSALS, 0.0) if lines else {}
+        for line in lines:
+            name, _, value = line.rpartition(" ")
+            name = name.partition("{")[0]
+            if name in total:
+                total[name] += float(value)
+        return total
 
     def pids(self) -> list[int]:
         """All of its processes, if they are ours."""
@@ -73,6 +81,16 @@ class Subject:
     def workers(self) -> list[int]:
         """Those of its processes that serve, gateways first: all but the supervisor."""
         return sorted(self.pids()[1:], key=lambda pid: (clusters.role_of(pid) != "gateway", pid))
+
+
+def metrics(port: int, number: int) -> list[str]:
+    """Lines of a gateway's metrics; none if it does not answer."""
+    try:
+        with urlopen(f"http://127.0.0.1:{port + clusters.ADMIN + number}/metrics", timeout=PATIENCE) as answer:
+            text: bytes = answer.read()
+    except OSError:
+        return []
+    return text.decode().splitlines()
 
 
 def spent(tracker: Tracker) -> Counter[str]:

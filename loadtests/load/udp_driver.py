@@ -183,7 +183,8 @@ class UdpDriver:
 
 def ring_for(part: Part) -> int:
     """Bits of a ring that holds what may be under way until it is lost."""
-    return max(10, int(part.rate * part.patience * (part.tries + 2)).bit_length())
+    lasting = part.rate * part.patience * (part.tries + 2)
+    return max(10, int(max(lasting, 1.5 * part.sources * part.ports)).bit_length())  # the rate may rise
 
 
 def open_socket(route: endpoints.Route) -> _socket.socket:

@@ -5,6 +5,7 @@ run.py starts as many as it is told to; they get the plan from it, and send it w
 
 from __future__ import annotations
 
+import logging
 import sys
 
 import locust  # first, as it replaces parts of the standard library
@@ -19,6 +20,7 @@ REPORTS = 0.5  # seconds between reports; locust's own 3 would let the progress 
 
 def main() -> int:
     """0 once the runner says that it is over."""
+    logging.getLogger("locust").setLevel(logging.CRITICAL)
     runners.WORKER_REPORT_INTERVAL = REPORTS
     runners.WORKER_LOG_REPORT_INTERVAL = -1
     environment = Environment(user_classes=[LoadUser])
