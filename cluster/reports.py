@@ -66,6 +66,7 @@ OF_SHARD: Document = COMMON | {
     "torrents": Count,
     "seeders": Count,
     "leechers": Count,
+    "strays": Count,
     "announces_per_s": Count,
     "boot": Word,
     "stalls": Count,

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from common.config import Config
 
 Document = dict[str, Any]
-TOTALS = ("torrents", "seeders", "leechers", "announces_per_s")
+TOTALS = ("torrents", "seeders", "leechers", "strays", "announces_per_s")
 RATES = ("answers_per_s", "refusals_per_s")
 
 

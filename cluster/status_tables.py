@@ -29,6 +29,12 @@ def print_status(file: str, told: Document) -> None:
     say(console, f"{file}: version {config['version']}, {nodes}, {config['slices']} slices")
     what = [counted(totals[f"{thing}s"], thing) for thing in ("torrent", "seeder", "leecher")]
     say(console, f"{', '.join(what)}, {counted(totals['announces_per_s'], 'announce')} a second")
+    if strays := totals["strays"]:  # in slices of others, who may have them too
+        are = "is a stray" if strays == 1 else "are strays"
+        say(
+            console,
+            f"{counted(strays, 'torrent')} of these {are}, not at the owner, and may count twice with all peers",
+        )
     show(console, ("node", "process", "state", "up", "version", "boot", "config"), map(process_row, everyone))
     show(
         console,

@@ -154,6 +154,7 @@ class ShardProcess:
                 "announces_per_s": round(self.rate.per_second),
                 "uptime_s": (now - self.began) // 1000,
                 "boot": f"{me.life.boot:016x}",
+                "strays": self.worker.store.stray_count(),
                 "stalls": me.life.stalls,
                 "stopping": self.machine.stopping,
                 "config_version": me.topology.version,

@@ -286,6 +286,15 @@ class SliceStore:
         """Swarms stored, those without peers included."""
         return self.tables.swarms
 
+    def stray_count(self) -> int:
+        """Swarms of slices that are not full here, those without peers included: another shard may have them too."""
+        s: size
+        many: u64 = 0
+        for s in range(self.slices):
+            if self.whole[s] == 0:
+                many += self.tables.filled[s]
+        return many
+
     def bytes_taken(self) -> int:
         """Bytes in use of the memory ceiling."""
         return self.arena.bytes_taken() + overhead(self.slices)

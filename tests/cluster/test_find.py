@@ -124,6 +124,8 @@ def test_who_kept_it_while_the_owner_was_away_is_a_stray(tmp_path):
         first, stray, _ = found(cluster, TORRENTS[0])["shards"]
         assert (first["name"], first["role"], first["holds"]) == (owner, "owner", False)
         assert (stray["name"], stray["role"], stray["leechers"]) == (second, "stray", 1)
+        _, document = shoal_json("status", "--config", cluster.file)
+        assert {shard["name"]: shard["strays"] for shard in document["shards"] if shard["strays"]} == {second: 1}
 
 
 def test_a_shard_of_another_cluster_is_not_asked(tmp_path):

@@ -291,6 +291,7 @@ SAID = {
     "torrents": 1,
     "seeders": 1,
     "leechers": 1,
+    "strays": 0,
     "announces_per_s": 1,
     "uptime_s": 1,
     "boot": "1",
@@ -302,6 +303,7 @@ SAID = {
     "memory": {"taken": 1, "ceiling": 2},
     "dropped": {"malformed": 1},
     "refused": {"handshake": 1},
+    "unlisted": 0,
     "peers": [PING | {"report": {"ok": True, "connections": 1, "shed": 1, "links": [LINK]}}],
     "links": [LINK],
 }
@@ -349,6 +351,24 @@ def test_what_fits_is_taken(wanted, capsys):
 def test_a_row_is_one_line_when_no_terminal_reads_it(wanted, capsys):
     document = document_of(wanted, SAID | {"version": "9" * 120})
     assert re.search(rf"^- +shard1 .* {'9' * 120} .* 1 *$", printed(document, capsys), re.MULTILINE)
+
+
+def test_who_is_left_out_of_a_shards_answer_is_counted(wanted, capsys):
+    assert "not listed" not in printed(document_of(wanted, SAID), capsys)
+    assert "\nshard1: 4,000 that ping it are not listed" in printed(
+        document_of(wanted, SAID | {"unlisted": 4000}), capsys
+    )
+
+
+@pytest.mark.parametrize(
+    ("strays", "line"),
+    [(1, "1 torrent of these is a stray, not"), (2000, "2,000 torrents of these are strays, not"), (0, None)],
+)
+def test_totals_say_how_much_of_them_may_count_twice(wanted, capsys, strays, line):
+    document = document_of(wanted, SAID | {"strays": strays})
+    assert document["totals"]["strays"] == strays
+    shown = printed(document, capsys)
+    assert line in shown if line else "stray" not in shown
 
 
 @pytest.mark.parametrize("trash", TRASH, ids=repr)

@@ -299,6 +299,16 @@ def test_a_peer_of_a_slice_that_is_not_full_is_stored_and_listed(both: Both) -> 
         assert unpack_reply(packed).own == (("192.0.2.1", 6881),)
 
 
+def test_swarms_of_slices_that_are_not_full_are_counted(both: Both) -> None:
+    for slice_id in range(4):
+        for high in range(slice_id + 1):
+            both.answer([Request(bytes([slice_id]) + bytes(7) + bytes([high]) * 12)])
+    assert both.store.stray_count() == 0
+    both.store.set_states(pack_states([frames.STATE_NONE, frames.STATE_FULL, frames.STATE_PART, frames.STATE_LEAVING]))
+    assert both.store.stray_count() == 1 + 3 + 4
+    assert both.store.swarm_count() == 10
+
+
 def test_a_store_whose_slices_are_not_a_multiple_of_four_has_states(kernel: Kernel) -> None:
     both = Both(kernel, slices=2)
     both.store.set_states(pack_states([frames.STATE_NONE, frames.STATE_FULL]))
