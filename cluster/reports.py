@@ -76,6 +76,7 @@ OF_SHARD: Document = COMMON | {
     "slices": Slices,
     "memory": Memory,
     "refused": Counts,
+    "unlisted": Count,
     "peers": list[Any],
 }
 OF_GATEWAY: Document = COMMON | {"answers_per_s": Count, "refusals_per_s": Count, "connections": Count, "shed": Count}

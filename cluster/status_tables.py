@@ -134,8 +134,10 @@ def link_rows(told: Document) -> Iterable[list[str | Text]]:
 
 
 def counters(shards: Sequence[Document]) -> Iterable[str]:
-    """What shards refused and dropped, if they did."""
+    """What shards refused, dropped and left out, if they did."""
     for shard in shards:
+        if unlisted := shard.get("unlisted"):
+            yield f"{shard['name']}: {unlisted:,} that ping it are not listed, as they are too many or say too much"
         for name, what in (("refused", "strangers refused"), ("dropped", "frames dropped")):
             counts = {reason: count for reason, count in shard.get(name, {}).items() if count}
             if counts:

@@ -6,6 +6,7 @@ this life and not too old, and answered by REPLIES, if need be empty. What is no
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from struct import Struct
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from common import control, frames
 from common.control import Hello, pack_header, pack_hello
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from common.topology import Self
     from shard.service import ShardWorker
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 RECEIVER = Struct("<QQ")  # boot and tick, in a header
 MOST_PEERS = 4096  # processes that are known at once
 MOST_OF_A_NAME = 8
+MOST_TOLD = 2 << 20  # bytes of JSON about them in the answer to STATUS
 FORGET = 60_000  # ms since its last ping after which a process is forgotten
 
 
@@ -91,6 +93,22 @@ class ShardMachine:
         """Forget who has not pinged for long; to be called now and then."""
         for sender in [sender for sender, peer in self.peers.items() if now - peer.heard > FORGET]:
             del self.peers[sender]
+
+    def tell_peers(self, now: int, known: Collection[str]) -> tuple[list[str], int]:
+        """JSON of those who ping, for the operator, and how many it leaves out, so that it stays short: others than
+        `known` first, then those with the longest reports."""
+        told: list[str] = []
+        room = MOST_TOLD
+        for peer in sorted(self.peers.values(), key=lambda one: (one.hello.name not in known, len(one.hello.report))):
+            try:
+                text = json.dumps(peer.show(now))
+            except RecursionError:  # it could just be read
+                continue
+            room -= len(text)
+            if room < 0:
+                break
+            told.append(text)
+        return told, len(self.peers) - len(told)
 
     def _answer(self, sender: bytes, head: control.Header, frame: memoryview, now: int) -> memoryview | None:
         peer = self.peers.get(sender)

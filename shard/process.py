@@ -147,7 +147,8 @@ class ShardProcess:
         """The answer to STATUS."""
         now = milliseconds()
         me = self.machine.me
-        return json.dumps(
+        peers, unlisted = self.machine.tell_peers(now, [str(gateway.name) for gateway in self.config.gateways])
+        told = json.dumps(
             {
                 **self.periodic.health(),
                 **self.worker.totals(),
@@ -163,10 +164,11 @@ class ShardProcess:
                 "memory": {"taken": self.worker.store.bytes_taken(), "ceiling": int(self.own.memory)},
                 "dropped": dict(self.machine.dropped),
                 "refused": self._refused(),
-                "peers": [peer.show(now) for peer in self.machine.peers.values()],
+                "unlisted": unlisted,
                 "links": [link.show(now) for link in self.others.states],
             }
-        ).encode()
+        )
+        return f'{told[:-1]}, "peers": [{", ".join(peers)}]}}'.encode()
 
     def _refused(self) -> dict[str, int]:
         return self.server.doorman.refused if self.server.doorman else {}

@@ -2,6 +2,7 @@
 
 import json
 import struct
+from bisect import bisect_left
 
 import pytest
 from packing import HEADER, Request, pack_frame, split_replies, unpack_reply
@@ -308,6 +309,45 @@ def test_a_frame_that_nobody_sends_to_shards_is_dropped_and_counted(rig, kind):
     assert rig.take(changed(frames.AT_KIND, "<H", kind)) is None
     assert rig.dropped == {"unexpected": 1}
     assert rig.stored == 0
+
+
+# The operator
+
+
+def told_of(rig, known=("gateway1",)):
+    texts, unlisted = rig.machine.tell_peers(rig.now, known)
+    return [json.loads(text) for text in texts], unlisted, sum(map(len, texts))
+
+
+def test_who_pings_is_told_of(rig):
+    rig.ping(report=b'{"shed":1}')
+    rig.now += 7
+    ((peer,), unlisted, _) = told_of(rig)
+    assert (peer["name"], peer["heard_ms"], peer["report"], unlisted) == ("gateway1", 7, {"shed": 1}, 0)
+
+
+def test_forged_pings_do_not_make_it_long_nor_hide_gateways(rig):
+    report = b'{"x":[' + b",".join([b"1e15"] * 10_000) + b"]}"  # longer when it is written again
+    for number in range(200):
+        rig.ping(b"stranger %d" % number, name=f"stranger{number}", report=report)
+        rig.ping(b"forged %d" % number, name="gateway2", report=report)
+    rig.ping(name="gateway1", report=b'{"shed":1}')
+    rig.ping(b"true", name="gateway2", report=b'{"shed":2}')
+    peers, unlisted, length = told_of(rig, ("gateway1", "gateway2"))
+    assert length <= machine.MOST_TOLD
+    assert [peer["report"] for peer in peers[:2]] == [{"shed": 1}, {"shed": 2}]
+    assert unlisted == len(rig.machine.peers) - len(peers) > 100
+
+
+def test_a_report_too_deep_to_be_told_is_left_out(rig):
+    def nested(depth):
+        return b'{"x":' + b"[" * depth + b"]" * depth + b"}"
+
+    deepest = bisect_left(range(30_000), True, key=lambda depth: not control.read_report(nested(depth))) - 1
+    for depth in range(deepest - 20, deepest + 2):  # read by one who stands deeper, and written
+        rig.ping(report=nested(depth))
+        peers, unlisted = rig.machine.tell_peers(rig.now, ())
+        assert len(peers) + unlisted == 1
 
 
 # Strays
