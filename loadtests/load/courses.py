@@ -115,6 +115,8 @@ def overload(stage: Stage) -> dict[str, Result]:
     parts = stage.scenario.parts
     peers, patience = sum(part.sources * part.ports for part in parts), max(part.patience for part in parts)
     stage.start("all", parts)
+    # A gateway that does not hear its shards in time answers without peers; alone, a tracker always knows all.
+    stage.swarm.set_strict(len(stage.subject.workers()) == 1)
     with quota.limited(stage.subject.pids, stage.share):
         guess = find_capacity(stage)
         calm(stage, guess)
@@ -127,6 +129,7 @@ def overload(stage: Stage) -> dict[str, Result]:
         calm(stage, guess)
         whole.refused = more(before, stage.subject.refused())  # not asked before: it would wait as all do
         stage.swarm.doubt()
+        stage.swarm.set_strict(True)
         return {"capacity": capacity, "overload": whole, "afterwards": at_rate(stage, "afterwards", guess / 2, STEP)}
 
 

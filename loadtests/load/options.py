@@ -12,6 +12,7 @@ from loadtests.load import trackers
 from loadtests.load.scenarios import SCENARIOS, Scenario
 
 EMBEDDED = "embedded"
+QUOTAS = {"embedded": 0.1, "cluster": 0.2}  # a cluster has idle costs, and pings that must be answered in time
 OWN_ONLY = {  # courses that hold the tracker's processes, and what for
     "overload": "gives the tracker's processes a quota",
     "restarts": "restarts the tracker's processes",
@@ -37,7 +38,7 @@ def read(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--scale", type=positive, default=1.0, help="times the scenario's rates, torrents and peers")
     parser.add_argument("--workers", type=count, default=0, help="processes that make the load; 0: this one does")
     parser.add_argument("--sources", type=addresses, default=(), help="local addresses that the load comes from")
-    parser.add_argument("--quota", type=share, default=0.1, help="of overload: the tracker's share of a core")
+    parser.add_argument("--quota", type=share, help=f"of overload: the tracker's share of a core; {QUOTAS}")
     parser.add_argument("--report", type=Path, metavar="FILE.html", help="where to write locust's report and ours")
     parser.add_argument("--summary", type=Path, metavar="FILE.md", help="where to write our report alone")
     parser.add_argument("--results", type=Path, metavar="FILE.md", help="a table that gets a row")
@@ -51,6 +52,7 @@ def read(words: list[str] | None = None) -> argparse.Namespace:
         parser.error(f"{said} There are {names}" if said.endswith("?") else f"{said}; there are {names}")
     if reason := refusal(options):
         parser.error(reason)
+    options.quota = options.quota or QUOTAS.get(options.tracker, 1.0)
     return options
 
 
