@@ -42,17 +42,30 @@ def up(file: Path | None, node: str | None) -> None:
 
 @main.command()
 @click.argument("file", type=FILE)
-def check(file: Path) -> None:
-    """Say what a configuration file means, or what is wrong with it."""
+@click.option("--here", is_flag=True, help="Also look whether this machine and this user can run it.")
+@click.option("--node", help="With --here: the node that this machine is; only needed if the file has several.")
+def check(file: Path, here: bool, node: str | None) -> None:
+    """Say what a configuration file means, or what is wrong with it.
+
+    Exit status 1: with --here, something would keep it from running.
+    """
     from common import config
 
+    faults = []
     try:
         meant = config.load(file)
+        if here:
+            from cluster import here as looked
+
+            faults = looked.faults(meant, node)
     except config.ConfigError as error:
         fail(str(error), 2)
     from cluster import tables
 
     tables.print_meaning(file, meant)
+    if here:
+        click.echo("\n" + "\n".join(f"here: {line}" for line in faults or ["fine"]))
+        sys.exit(1 if faults else 0)
 
 
 @main.command()

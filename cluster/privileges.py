@@ -68,7 +68,7 @@ def make_files(config: Config, node: str, user: User | None) -> None:
         _make_directory(directory, user)
     with acting_as(user):
         for directory in (config.data, config.key_directory):
-            _check_reach(directory, user)
+            check_reach(directory, user)
         if not config.is_embedded:
             with _explained(config.data, user):
                 _make_run_directory(config.run_directory)
@@ -88,9 +88,14 @@ def _explained(directory: Path, user: User | None) -> Iterator[None]:
 
 
 def _load_keys(config: Config, node: str, *, make: bool) -> None:
-    directory = config.key_directory
     if make:
-        keys.make(directory)
+        keys.make(config.key_directory)
+    load_keys(config, node)
+
+
+def load_keys(config: Config, node: str) -> None:
+    """Read the key files that a node's workers need. Raises ConfigError, KeyFileError."""
+    directory = config.key_directory
     keys.load_cluster(directory)
     if any(isinstance(process, Gateway) for process in config.on_node(node)):
         keys.load(directory)
@@ -139,7 +144,7 @@ def lock(config: Config, node: str, user: User | None) -> int:
     return fd
 
 
-def _check_reach(directory: Path, user: User | None) -> None:
+def check_reach(directory: Path, user: User | None) -> None:
     """Refuse a directory that whom we act as cannot enter."""
     for path in (*reversed(directory.parents), directory):
         may = os.access(path, os.X_OK, effective_ids=os.access in os.supports_effective_ids)
