@@ -15,7 +15,7 @@ from locust.stats import StatsError
 
 if TYPE_CHECKING:
     from locust.env import Environment
-    from locust.stats import StatsEntry
+    from locust.stats import RequestStats, StatsEntry
 
 
 class Batch(NamedTuple):
@@ -29,10 +29,11 @@ class Batch(NamedTuple):
 
 
 class Statistics:
-    """Where a driver puts what it found; nothing is kept of it while `environment.measuring` is False."""
+    """Where a driver puts what it found. While `environment.measuring` is False only failures are kept, for later."""
 
     def __init__(self, environment: Environment) -> None:
         self.environment = environment
+        self.untold: Counter[tuple[str, str, str]] = Counter()
 
     @property
     def counts(self) -> bool:
@@ -50,21 +51,17 @@ class Statistics:
 
     def fail(self, method: str, name: str, fault: str, many: int) -> None:
         """Count failures of one kind."""
-        if not self.counts or many <= 0:
-            return
-        stats = self.environment.stats
-        second = int(time.time())
-        for entry in (stats.entries[(name, method)], stats.total):
-            entry.num_failures += many
-            entry.num_fail_per_sec[second] += many
-        error = stats.errors.setdefault(StatsError.create_key(method, name, fault), StatsError(method, name, fault))
-        error.occurred()
-        error.occurrences += many - 1
+        self.untold[method, name, fault] += many
 
     def count(self, found: dict[str, int]) -> None:
-        """Add to the run's totals."""
-        if self.counts:
-            totals_of(self.environment).update(found)
+        """Add to the run's totals; to be called when all else was told."""
+        if not self.counts:
+            return
+        totals_of(self.environment).update(found)
+        for (method, name, fault), many in self.untold.items():
+            if many > 0:
+                _fail(self.environment.stats, method, name, fault, many)
+        self.untold.clear()
 
 
 LATE = "sent late"  # by the load itself
@@ -91,6 +88,17 @@ def share_totals(environment: Environment) -> None:
 
     environment.events.report_to_master.add_listener(send)  # type: ignore[no-untyped-call]
     environment.events.worker_report.add_listener(take)  # type: ignore[no-untyped-call]
+
+
+def _fail(stats: RequestStats, method: str, name: str, fault: str, many: int) -> None:
+    """Do for many failures what locust's RequestStats.log_error does for one."""
+    second = int(time.time())
+    for entry in (stats.entries[(name, method)], stats.total):
+        entry.num_failures += many
+        entry.num_fail_per_sec[second] += many
+    error = stats.errors.setdefault(StatsError.create_key(method, name, fault), StatsError(method, name, fault))
+    error.occurred()
+    error.occurrences += many - 1
 
 
 def _add(entry: StatsEntry, batch: Batch) -> None:

@@ -29,7 +29,10 @@ for at in range(0, len(latencies), 64):
     statistics.add("UDP", "announce", Batch(counted, sum(some), min(some), max(some), 100 * len(some)))
 for _ in range(7):
     alone.stats.log_error("UDP", "announce", "few")
-statistics.fail("UDP", "announce", "few", 3)
+batched.measuring = False
+statistics.fail("UDP", "announce", "few", 3)  # while the tracker is filled, say: told later
+statistics.count({"sent": 1})
+batched.measuring = True
 statistics.fail("UDP", "announce", "few", 4)
 statistics.fail("UDP", "announce", "own", 0)
 statistics.add("load", LATE, Batch({0.5: 9}, 4.5, 0.5, 0.5))
