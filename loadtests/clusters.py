@@ -6,6 +6,7 @@ short loads can take turns and noise falls on all alike. Processor time is /proc
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import re
@@ -34,6 +35,7 @@ ROOT = Path(__file__).resolve().parents[1]
 YARDSTICK = Path(os.environ.get("YARDSTICK", ROOT.parent / "shared" / "yardstick"))
 TRACKER_CORE, LOAD_CORE = ["taskset", "-c", "0"], ["taskset", "-c", "1"]
 LINK, ADMIN = 20, 50  # ports of a cluster's links and admin addresses begin so far above its own
+DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG
 PATIENCE = 90.0  # seconds for a cluster to start on one core
 LONGEST = 300.0  # seconds after which a load is given up: its tracker answers next to nothing
 BUSY = 0.2  # of a core: more than periodic work takes
@@ -190,14 +192,20 @@ def started(
 ) -> Iterator[Tracker]:
     """Run a tracker on its core. `tree`: the checkout whose code it is, if not this one. Raises RuntimeError."""
     env = os.environ | {"PYTHONPATH": str(tree)} if tree else None
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
-    process = subprocess.Popen([*TRACKER_CORE, *command], cwd="/", env=env, **quiet)  # type: ignore[call-overload]
+    quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
+    quiet["preexec_fn"] = end_with_parent
+    process = subprocess.Popen([*TRACKER_CORE, *command], cwd="/", env=env, **quiet)
     try:
         tracker = Tracker(name, port, process, shape)
         tracker.wait(ready)
         yield tracker
     finally:
         stop(process)
+
+
+def end_with_parent() -> None:
+    """Let the kernel end this process when the one that started it has ended, be it killed (prctl(2))."""
+    ctypes.CDLL(None).prctl(DEATH_SIGNAL, signal.SIGTERM)
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
