@@ -45,6 +45,7 @@ cdef class Population:
     cdef void _count(self, Py_ssize_t peer, unsigned int mask, unsigned int change) noexcept nogil
     cdef void _believe(self, Py_ssize_t peer, unsigned int mask) noexcept nogil
     cdef void give_up(self, Py_ssize_t peer) noexcept nogil
+    cdef bint is_empty(self, Py_ssize_t peer, long long seeders, long long leechers) noexcept nogil
     cdef unsigned int acknowledge(self, Py_ssize_t peer) noexcept nogil
     cdef unsigned int judge_counts(self, Py_ssize_t torrent, long long doubt, long long seeders, long long leechers) noexcept nogil
     cdef unsigned int judge_listed(self, Py_ssize_t peer, const unsigned char[::1] raw, Py_ssize_t at, Py_ssize_t many, bint ipv6, long long doubt) noexcept nogil

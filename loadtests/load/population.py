@@ -232,6 +232,9 @@ class Population:
             return MALFORMED
         ipv6: cython.bint = self.families[peer // self.ports] != 0
         state: u32 = self.state_of(peer)
+        if self.is_empty(peer, seeders, leechers) and len(listed4) == 0 and len(listed6) == 0:
+            self.give_up(peer)
+            return 0
         doubt: i64 = self.acknowledge(peer)
         faults: u32 = self.judge_counts(self.owner[peer], doubt, seeders, leechers)
         faults |= self.judge_listed(peer, listed4, 0, len(listed4) // 6, False, doubt)
@@ -364,6 +367,10 @@ class Population:
     def give_up(self, peer: size) -> cython.void:
         """Nothing is under way any longer."""
         self.flights[peer] = 0
+
+    def is_empty(self, peer: size, seeders: i64, leechers: i64) -> cython.bint:
+        """Whether an answer acknowledges nothing, as it does not even count the asker: allowed while not strict."""
+        return not self.strict and seeders + leechers == 0 and self.state_of(peer) != ABSENT
 
     def acknowledge(self, peer: size) -> u32:
         """What was under way was heard; how many changes there were meanwhile."""

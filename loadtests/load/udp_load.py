@@ -39,7 +39,7 @@ LATE = cython.declare(size, 3)
 BUCKETS = cython.declare(size, 960)
 FIGURES = cython.declare(size, 5)  # of what is timed: count, sum, least, most, bytes
 
-COUNTERS = ("sent", "sent again", "first lost", "lost", "stray", "peers", "held")
+COUNTERS = ("sent", "sent again", "first lost", "lost", "stray", "peers", "held", "empty")
 SENT = cython.declare(size, 20)
 AGAIN = cython.declare(size, 21)
 FIRST_LOST = cython.declare(size, 22)
@@ -47,6 +47,7 @@ LOST = cython.declare(size, 23)
 STRAY = cython.declare(size, 24)  # answers to nothing that is under way: too late, or twice
 PEERS = cython.declare(size, 25)
 HELD = cython.declare(size, 26)  # nobody found who could announce, or too much under way
+EMPTY = cython.declare(size, 27)  # valid, but nothing is acknowledged: no shard was heard
 
 MAGIC = cython.declare(u64, 0x417_2710_1980)
 MALFORMED = cython.declare(u32, 1)  # as population.py has them
@@ -374,6 +375,10 @@ class UdpLoad:
         faults: u32
         if length < 20 or (length - 20) % stride or read(raw, at + 8) == 0:
             return self._refused(flight, MALFORMED)
+        if many == 0 and self.population.is_empty(peer, read(raw, at + 16), read(raw, at + 12)):
+            self.population.give_up(peer)
+            self.tally[EMPTY] += 1
+            return 0
         stopped = self.population.event(peer) == 3
         doubt = self.population.acknowledge(peer)
         faults = self.population.judge_counts(

@@ -204,6 +204,17 @@ def test_a_lenient_population_misses_nothing_but_still_sees_strangers(kernel):
     assert judge(population, peer, (seeders, leechers, listed + other_swarm(population))) != 0
 
 
+def test_an_answer_that_does_not_even_count_the_asker_acknowledges_nothing(kernel):
+    population = make(kernel)
+    population.strict = False
+    assert population.begin(3)
+    assert population.judge(3, 0, 0, b"", b"", WANT) == 0
+    assert population.unsure() == 1
+    assert population.begin(3)  # it is no longer under way
+    population.strict = True
+    assert population.judge(3, 0, 0, b"", b"", WANT) != 0
+
+
 def test_scrapes_are_judged_by_what_was_known_when_they_were_sent(kernel):
     population, tracker = make(kernel, stops=0.0), ModelTracker()
     fill(population, tracker)
