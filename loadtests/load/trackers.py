@@ -22,7 +22,7 @@ from loadtests.clusters import Shape, Tracker
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-SHAPES = {"embedded": Shape("embedded"), "cluster": Shape("tcp", 2, 3)}
+SHAPES = {"embedded": Shape("embedded"), "cluster": Shape("ipc", 2, 3)}
 FIRST, LAST = 20_000, 30_000  # ports that are tried
 PATIENCE = 10.0  # seconds for metrics
 SPAN = 60  # ports that a cluster takes, links and admin addresses included
