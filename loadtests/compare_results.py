@@ -109,6 +109,8 @@ HEADERS = {
     "closed": (*COST, "lost", ""), "open": (*LATENCY, "lost", ""),
     "kept": (*COST, "closed", ""), "one-shot": (*COST, "closed", ""),
 }  # fmt: skip
+# What trackers are compared by.
+FIGURES = {"closed": (COST[1],), "open": ("p50", "p99", COST[1]), "kept": (COST[1],), "one-shot": (COST[1],)}
 
 
 def rows(contest: Contest) -> list[list[str]]:
@@ -147,25 +149,29 @@ def ratios(contest: Contest, entry: Entry) -> tuple[float, float, float]:
 
 
 def ahead(contests: list[Contest]) -> list[str]:
-    """For each contest and each of Shoal's rows, which other trackers did better, and by how much."""
+    """For each figure of a contest and each of Shoal's rows, which other trackers did better, and by how much."""
+    lines = [line for contest in contests for what in FIGURES[contest.kind] for line in ahead_by(contest, what)]
+    return list(dict.fromkeys(lines))
+
+
+def ahead_by(contest: Contest, what: str) -> list[str]:
+    """The same for one figure."""
     lines = []
-    for contest in contests:
-        values = {entry: figure(contest, entry) for entry in contest.entries[1:] if not contest.faults(entry)}
-        others = [(entry.name, value) for entry, value in values.items() if not entry.ours]
-        what = "p99" if contest.latency else "us an answer"
-        for entry in contest.entries:
-            if entry.ours and entry not in values:
-                lines.append(f"{contest.title}: {entry.name} has no valid row")
-            elif entry.ours:
-                own = values[entry]
-                better = [f"{name} ({value / own:.2f} of its)" for name, value in others if value < own]
-                lines.append(f"{contest.title}, {what}, of {entry.name}: {', '.join(better) or 'none'}")
+    values = {entry: figure(entry, what) for entry in contest.entries[1:] if not contest.faults(entry)}
+    others = [(entry.name, value) for entry, value in values.items() if not entry.ours]
+    for entry in contest.entries:
+        if entry.ours and entry not in values:
+            lines.append(f"{contest.title}: {entry.name} has no valid row")
+        elif entry.ours:
+            own = values[entry]
+            better = [f"{name} ({value / own:.2f} of its)" for name, value in others if value < own]
+            lines.append(f"{contest.title}, {what}, of {entry.name}: {', '.join(better) or 'none'}")
     return lines
 
 
-def figure(contest: Contest, entry: Entry) -> float:
-    """What a contest is about: less is better."""
-    return median(found["p99_us"] for found in entry.found) if contest.latency else median(entry.costs())
+def figure(entry: Entry, what: str) -> float:
+    """One of FIGURES: less is better."""
+    return median(entry.costs() if what == COST[1] else [found[f"{what}_us"] for found in entry.found])
 
 
 def show(console: Console, contests: list[Contest], missing: list[str]) -> int:

@@ -112,6 +112,18 @@ def test_who_is_ahead_of_shoal_is_told():
     assert compare_results.ahead([found]) == ["A load: shoal has no valid row"]
 
 
+def test_an_open_loop_is_told_by_latency_and_by_cost():
+    slower = entry("slower", 6.0, p50_us=300, p99_us=900)
+    found = contest("open", entry("shoal", 8.0, ours=True, p50_us=200, p99_us=1000), slower)
+    assert compare_results.ahead([found]) == [
+        "A load, p50, of shoal: none",
+        "A load, p99, of shoal: slower (0.90 of its)",
+        "A load, us an answer, of shoal: slower (0.75 of its)",
+    ]
+    found = contest("open", entry("shoal", 8.0, ours=True, errors=1), slower)
+    assert compare_results.ahead([found]) == ["A load: shoal has no valid row"]
+
+
 def test_invalid_rows_of_shoal_are_counted_and_others_are_results(capsys):
     good, bad = entry("shoal", 8.0, ours=True), entry("shoal-tcp", 8.0, ours=True, errors=1)
     found = contest("closed", good, bad, entry("other", 8.0, errors=1))
