@@ -61,10 +61,11 @@ class Stage(NamedTuple):
 
     def measure(self, title: str, seconds: float, beside: Callable[[], object] = lambda: None) -> Result:
         """Measure, with a progress bar; `beside` is done meanwhile, and makes the time longer if it takes longer."""
-        spent = self.subject.spent()
+        spent, own = self.subject.spent(), self.swarm.spent()
         with bar(self.console, title, seconds) as look:
             result = self.swarm.measure(seconds, look, beside)
         result.processor = {role: ns / 1e9 for role, ns in (self.subject.spent() - spent).items()}
+        result.load_processor = (self.swarm.spent() - own) / 1e9
         if title == self.scenario.phase:
             self.swarm.write_page()
         result.resident = self.subject.resident()

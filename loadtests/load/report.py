@@ -88,7 +88,11 @@ def tables(report: Report) -> list[Table]:
         Table("Latency from when each request was due", latency_rows(report.found)),
         Table("Totals", total_rows(report.found)),
     ]
-    told = Table("Tracker's processes", process_rows(report.found)), Table("Not answered", refused_rows(report.found))
+    told = (
+        Table("Tracker's processes", process_rows(report.found)),
+        Table("The load itself", load_rows(report.found)),
+        Table("Not answered", refused_rows(report.found)),
+    )
     return found + [table for table in told if len(table.rows) > 1]
 
 
@@ -126,6 +130,16 @@ def process_rows(found: Mapping[str, Result]) -> list[tuple[str, ...]]:
     return rows
 
 
+def load_rows(found: Mapping[str, Result]) -> list[tuple[str, ...]]:
+    """What the load itself costs: answers that a core of workers would have made and checked."""
+    rows: list[tuple[str, ...]] = [("phase", "us an answer", "share of a core", "answers/s a core")]
+    for phase, result in found.items():
+        if (own := result.load_processor) and result.answers:
+            share = f"{own / result.seconds:.1%}"
+            rows.append((phase, f"{own * 1e6 / result.answers:.2f}", share, f"{result.answers / own:,.0f}"))
+    return rows
+
+
 def refused_rows(found: Mapping[str, Result]) -> list[tuple[str, ...]]:
     """What the tracker says that it refused or shed."""
     rows: list[tuple[str, ...]] = [("phase", "how many", "what")]
@@ -139,6 +153,8 @@ def as_text(report: Report) -> str:
     lines = [f"{word(verdict.passed)}: {verdict.asked}: {verdict.figure}" for verdict in report.verdicts]
     for _, role, cost, share, resident in process_rows({report.scenario.phase: main_result(report)})[1:]:
         lines.append(f"tracker, {role}: {cost} us an answer, {share} of a core, {resident} MiB resident")
+    for _, cost, share, rate in load_rows({report.scenario.phase: main_result(report)})[1:]:
+        lines.append(f"load: {cost} us an answer, {share} of a core: {rate} answers a second a core")
     for phase, many, what in refused_rows(report.found)[1:]:
         lines.append(f"tracker ({phase}): {many} {what}")
     return "\n".join([*lines, f"{report.scenario.name}, {report.tracker}: {report.verdict}"])

@@ -33,8 +33,8 @@ class Result(msgspec.Struct, kw_only=True):
     """What a phase brought. What a tracker used is empty if its processes are not ours to look at.
 
     rate: requests a second that were due. latencies: by protocol and request; LATE is the load itself. faults: by name.
-    totals: as the drivers have them. processor: seconds, and resident: MiB, both by role. refused: what the tracker
-    says of itself, by metric.
+    totals: as the drivers have them. processor: seconds, and resident: MiB, both by role. load_processor: seconds of
+    all processes that make the load. refused: what the tracker says of itself, by metric.
     """
 
     seconds: float
@@ -44,6 +44,7 @@ class Result(msgspec.Struct, kw_only=True):
     faults: dict[str, int] = {}
     totals: dict[str, int] = {}
     processor: dict[str, float] = {}
+    load_processor: float = 0
     resident: dict[str, float] = {}
     refused: dict[str, float] = {}
 

@@ -6,6 +6,7 @@ all hands, and each tells when it is done, after what it has counted until then.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -22,6 +23,7 @@ from locust.runners import STATE_STOPPED, MasterRunner, WorkerRunner
 from locust.stats import StatsEntry, calculate_response_time_percentile
 from msgspec.structs import replace
 
+from loadtests import clusters
 from loadtests.load.plan import Part, Target
 from loadtests.load.scenarios import Latency, Result
 from loadtests.load.users import LoadUser, prepare
@@ -193,6 +195,10 @@ class Swarm:
     def unsure(self) -> int:
         """Peers of which it is not known what the tracker believes."""
         return sum(self._order("tell"))
+
+    def spent(self) -> int:
+        """Nanoseconds of processor time of all processes that make the load."""
+        return sum(map(clusters.nanoseconds, [os.getpid(), *(worker.pid for worker in self.workers)]))
 
     def measure(
         self,

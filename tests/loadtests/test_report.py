@@ -150,3 +150,14 @@ def test_the_commit_is_that_of_the_checkout():
     head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=report.ROOT, capture_output=True, text=True, check=False)
     known = head.stdout[:7] or "unknown"
     assert report.commit().startswith(known)
+
+
+def test_what_the_load_itself_costs_is_told(make):
+    told = make()
+    found = told.found[told.scenario.phase]
+    found.load_processor = found.answers / 50_000
+    (row,) = report.load_rows({"load": found})[1:]
+    assert row[0] == "load"
+    assert (row[1], row[3]) == ("20.00", "50,000")
+    found.load_processor = 0
+    assert report.load_rows({"load": found})[1:] == []
