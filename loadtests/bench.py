@@ -270,7 +270,7 @@ def read_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--window", type=int, default=512, help="of ab: requests in flight")
     parser.add_argument(
-        "--picture", type=writable, help="of growth: the file to draw measured against foretold in, a PNG"
+        "--picture", type=drawable, help="of growth: the file to draw measured against foretold in, a PNG"
     )
     parser.add_argument("--points", type=writable, help="of growth: the file to keep every sample in, JSON")
     parser.add_argument(
@@ -306,6 +306,13 @@ def writable(name: str) -> Path:
     if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
         raise argparse.ArgumentTypeError(f"{name}: cannot be written")
     return path
+
+
+def drawable(name: str) -> Path:
+    """A picture to draw when all is measured. Raises ArgumentTypeError if that cannot be."""
+    if not name.endswith(".png"):
+        raise argparse.ArgumentTypeError(f"{name}: not a name that ends with .png")
+    return writable(name)
 
 
 def main() -> int:

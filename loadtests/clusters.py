@@ -86,6 +86,21 @@ def link_of(folder: Path, port: int, kind: str, number: int) -> dict[str, str]:
     return {"link": f"ipc://{folder}/s{number}" if kind == "ipc" else f"tcp://127.0.0.1:{port + LINK + number}"}
 
 
+def commit() -> str:
+    """The commit of this checkout, marked if other files than docs differ from it; `unknown` without git."""
+    try:
+        head = git("rev-parse", "--short=10", "HEAD")
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!docs")  # results are written there
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return f"{head}-dirty" if changed else head
+
+
+def git(*words: str) -> str:
+    """What git says of this checkout."""
+    return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+
+
 def build(folder: Path) -> None:
     """Compile the yardstick's programs."""
     for name, libraries in (("udpload", ["-lm"]), ("udpfloor", []), ("httpfloor", [])):

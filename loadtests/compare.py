@@ -28,7 +28,6 @@ import subprocess
 import sys
 from contextlib import ExitStack
 from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import monotonic, sleep
@@ -82,9 +81,10 @@ class Plan(NamedTuple):
 def shoals(names: Iterable[str], first_port: int) -> list[Subject]:
     """Shoal: in one process, and gateway and shard as two that are linked by tcp, on the one core."""
     found = []
+    version = clusters.commit()
     for number, name in enumerate(names):
         shape = SHOALS[name]
-        found.append(Subject(name, commit(), PROTOCOLS, shoal_command(shape), first_port + PORTS * number, shape))
+        found.append(Subject(name, version, PROTOCOLS, shoal_command(shape), first_port + PORTS * number, shape))
     return found
 
 
@@ -316,7 +316,7 @@ tracker had closed without saying so.
 
 def document(contests: list[Contest], missing: list[str], subjects: list[Subject], plan: Plan, picture: str) -> str:
     """The results file."""
-    facts = [["date", f"{datetime.now(UTC):%Y-%m-%d}"], ["commit", commit()], *machine()]
+    facts = [["date", f"{datetime.now(UTC):%Y-%m-%d}"], ["commit", clusters.commit()], *machine()]
     versions = [[subject.name, subject.version] for subject in subjects]
     told = {"torrents": rivals.TORRENTS, "samples": http_check.SAMPLES}
     parts = [
@@ -337,16 +337,6 @@ def command_line() -> str:
     """What was called."""
     words = shlex.join(sys.argv[1:])
     return f'make compare ARGS="{words}"' if words else "make compare"
-
-
-@cache
-def commit() -> str:
-    """The commit of this checkout, and whether files differ from it."""
-    asked = ["git", "-C", str(clusters.ROOT), "describe", "--always", "--dirty", "--abbrev=10"]
-    try:
-        return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
 
 
 def machine() -> list[list[str]]:
@@ -420,6 +410,10 @@ def read_arguments(words: list[str] | None = None) -> argparse.Namespace:
     for path in (args.write, args.picture):
         if path is not None and not path.absolute().parent.is_dir():
             parser.error(f"no folder {path.absolute().parent} to write to")
+        if path is not None and path.is_dir():
+            parser.error(f"{path} is a folder")
+    if args.picture is not None and args.picture.suffix != ".png":
+        parser.error(f"argument --picture: not a name that ends with .png: {args.picture}")
     return args
 
 
@@ -468,9 +462,11 @@ def main(words: list[str] | None = None) -> int:
     plan = Plan(args.rounds, args.seconds, args.rate, args.window, args.fill, args.first_port)
     try:
         contests, subjects, missing = measure(args, plan)
-    except (RuntimeError, subprocess.CalledProcessError) as error:  # of the floor, wrk or gcc: nothing to compare with
+    except (OSError, RuntimeError, subprocess.CalledProcessError) as error:  # of floor, wrk, gcc: nothing to compare
         print(error, file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return 130
     failed = compare_results.show(console, contests, missing)
     if args.picture is not None:
         compare_results.draw(contests, args.picture)

@@ -69,11 +69,15 @@ def refusal(options: argparse.Namespace) -> str:
         return "the web page runs a plain scenario in one process: " + ", ".join(plain_names())
     if options.web and options.port and not trackers.is_free(options.port):
         return f"argument --port: {options.port} is not free"
-    for name in ("report", "summary", "results"):
-        path: Path | None = getattr(options, name)
-        if path is not None and not path.absolute().parent.is_dir():
-            return f"argument --{name}: no directory {path.absolute().parent}"
-    return ""
+    told = (unwritable(name, getattr(options, name)) for name in ("report", "summary", "results"))
+    return next(filter(None, told), "")
+
+
+def unwritable(name: str, path: Path | None) -> str:
+    """Why a file that is asked for cannot be written; nothing if it can."""
+    if path is not None and not path.absolute().parent.is_dir():
+        return f"argument --{name}: no directory {path.absolute().parent}"
+    return f"argument --{name}: {path} is a directory" if path is not None and path.is_dir() else ""
 
 
 def plain_names() -> list[str]:

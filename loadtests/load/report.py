@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import html
-import subprocess
 from typing import TYPE_CHECKING, NamedTuple
 
-from loadtests.clusters import ROOT
 from loadtests.load.scenarios import LATE, Result, Scenario, Verdict, ms
 from loadtests.load.trackers import REFUSALS
 
@@ -56,18 +54,6 @@ class Table(NamedTuple):
 def word(passed: bool) -> str:
     """passed or failed."""
     return "passed" if passed else "failed"
-
-
-def commit() -> str:
-    """The checkout's commit, marked if files differ from it; `unknown` without git."""
-    try:
-        told = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--exclude=*"],
-            cwd=ROOT, capture_output=True, text=True, check=True,
-        )  # fmt: skip
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return told.stdout.strip()
 
 
 def tables(report: Report) -> list[Table]:

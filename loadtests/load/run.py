@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import locust  # first, as it replaces parts of the standard library
 from rich.console import Console
 
+from loadtests import clusters
 from loadtests.load import options as command_line
 from loadtests.load import report, trackers
 from loadtests.load.courses import COURSES, Stage
@@ -86,7 +87,7 @@ def outcome_of(options: Namespace, scenario: Scenario, found: Mapping[str, Resul
         scale=options.scale,
         workers=options.workers,
         date=time.strftime("%Y-%m-%d %H:%M"),
-        commit=report.commit(),
+        commit=clusters.commit(),
         machine=trackers.machine(),
         command="python -P -m loadtests.load.run " + shlex.join(sys.argv[1:]),
     )

@@ -164,6 +164,7 @@ def test_the_command_fits_again_without_measuring(tmp_path: Path) -> None:
         (["--refit", "/nowhere"], "/nowhere: No such file"),
         (["hot", "--points", "points"], "which is not among the parts"),
         (["growth", "--points", "/nowhere/points"], "/nowhere/points: cannot be written"),
+        (["growth", "--picture", "law.txt"], "law.txt: not a name that ends with .png"),
         (["growth", "--rounds", "0"], "0: not a number of rounds"),
         (["ladder", "--seconds", "nan"], "nan: not a number of seconds"),
     ],

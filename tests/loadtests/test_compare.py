@@ -279,6 +279,8 @@ def test_what_is_installed_is_used_again(tmp_path):
         (["--rate", "many"], "no number above zero: many"),
         (["--first-port", "65000"], "no room for other ports above 65000"),
         (["--write", "/no/such/folder/x.md"], "no folder /no/such/folder to write to"),
+        (["--write", "/"], "/ is a folder"),
+        (["--picture", "x.txt"], "not a name that ends with .png: x.txt"),
     ],
 )
 def test_a_wrong_option_is_one_clear_line(words, told, capsys):

@@ -1,10 +1,10 @@
 """Reports of loads: tables as HTML and Markdown, rows of the results table."""
 
-import subprocess
 from html.parser import HTMLParser
 
 import pytest
 
+from loadtests import clusters
 from loadtests.load import report
 from loadtests.load.report import Report
 from loadtests.load.scenarios import LATE, Latency, Result, Scenario, Verdict
@@ -146,10 +146,21 @@ def test_a_results_table_is_made_and_grows_by_a_row_each_time(make, tmp_path):
     assert head.count("|") == rule.count("|") == first.replace("\\|", "").count("|")
 
 
-def test_the_commit_is_that_of_the_checkout():
-    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=report.ROOT, capture_output=True, text=True, check=False)
-    known = head.stdout[:7] or "unknown"
-    assert report.commit().startswith(known)
+def test_the_commit_is_that_of_the_checkout_and_marked_if_code_differs(tmp_path, monkeypatch):
+    monkeypatch.setattr(clusters, "ROOT", tmp_path)
+    assert clusters.commit() == "unknown"
+    (tmp_path / "docs").mkdir()
+    files = [tmp_path / "code.py", tmp_path / "docs" / "results.md"]
+    for file in files:
+        file.write_text("old")
+    named = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    for words in (["init", "-q"], ["add", "."], [*named, "commit", "-q", "-m", "all"]):
+        clusters.git(*words)
+    head = clusters.git("rev-parse", "HEAD")
+    files[1].write_text("new")
+    assert clusters.commit() == head[:10]
+    files[0].write_text("new")
+    assert clusters.commit() == f"{head[:10]}-dirty"
 
 
 def test_what_the_load_itself_costs_is_told(make):
