@@ -59,6 +59,16 @@ class Result(msgspec.Struct, kw_only=True):
         return self.answers / self.seconds
 
     @property
+    def sent(self) -> float:
+        """Requests a second that left: fewer than were due if all who could announce waited for answers."""
+        return self.totals["sent"] / self.seconds if "sent" in self.totals else self.rate
+
+    @property
+    def useful(self) -> float:
+        """Answers a second, without empty ones that acknowledge nothing."""
+        return (self.answers - self.totals.get("empty", 0)) / self.seconds
+
+    @property
     def wrong(self) -> dict[str, int]:
         """Faults of answers that came, by name."""
         return {name: many for name, many in self.faults.items() if name != LOST and many}
@@ -72,11 +82,6 @@ class Result(msgspec.Struct, kw_only=True):
     def first_lost(self) -> int:
         """Requests without an answer to the first try."""
         return self.totals.get("first lost", 0)
-
-    @property
-    def cost(self) -> float:
-        """Microseconds of processor time an answer, of the whole tracker; 0 if it is not known."""
-        return sum(self.processor.values()) * 1e6 / max(self.answers, 1)
 
 
 Found = Mapping[str, Result]  # by phase
@@ -207,13 +212,13 @@ def beside(times: float, phase: str = "load", floors: Sequence[str] = ("floor", 
 
 
 def goodput(least: float, phase: str = "overload", capacity: str = "capacity") -> Criterion:
-    """At least a share of the capacity is still answered."""
+    """At least a share of the capacity is still answered. Empty answers, of a gateway that hears no shard, are none."""
 
     def judge(found: Found) -> Verdict:
-        whole = found[capacity].goodput
-        share = found[phase].goodput / max(whole, 1)
-        asked = f"of a load of {found[phase].rate / max(whole, 1):.1f} x capacity, {least:.0%} of capacity is answered"
-        figure = f"{found[phase].goodput:,.0f} of {whole:,.0f} a second, {share:.0%}"
+        whole = found[capacity].useful
+        share = found[phase].useful / max(whole, 1)
+        asked = f"of a load of {found[phase].sent / max(whole, 1):.1f} x capacity, {least:.0%} of capacity is answered"
+        figure = f"{found[phase].useful:,.0f} of {whole:,.0f} a second, {share:.0%}"
         return Verdict(asked, share >= least, figure)
 
     return judge

@@ -55,11 +55,6 @@ def test_the_delay_of_the_load_itself_is_no_answer():
     assert result(answers=7).answers == 7
 
 
-def test_a_cost_is_processor_time_of_all_roles_over_all_answers():
-    found = result(answers=1_000_000, processor={"gateway": 5.0, "shard": 2.0})
-    assert found.cost == pytest.approx(7.0)
-
-
 def test_one_wrong_answer_is_one_too_many():
     assert judged(scenarios.right("load"), load=result())
     assert not judged(scenarios.right("load"), load=result(faults={"few": 1}))
@@ -127,6 +122,17 @@ def test_goodput_is_a_share_of_capacity():
     verdict = scenarios.goodput(0.7)({"overload": result(answers=690, rate=300), "capacity": result()})
     assert not verdict.passed
     assert "3.0 x capacity" in verdict.asked
+
+
+def test_empty_answers_are_none_of_what_an_overloaded_tracker_still_does():
+    empty = result(answers=1000, totals={"empty": 301})
+    assert not judged(scenarios.goodput(0.7), overload=empty, capacity=result())
+    assert judged(scenarios.goodput(0.7), overload=result(totals={"empty": 300}), capacity=result())
+
+
+def test_an_overload_is_told_by_what_was_sent():
+    found = {"overload": result(rate=300, totals={"sent": 2000}), "capacity": result()}
+    assert "2.0 x capacity" in scenarios.goodput(0.7)(found).asked
 
 
 def test_memory_may_grow_by_so_much_and_must_be_known():
