@@ -84,6 +84,8 @@ class HttpDriver:
         self.population, self.routes = made or endpoints.make(target, part, number)
         self.random = Random(number)
         self.statistics = Statistics(environment)
+        for fault, many in self.population.faults().items() if made else ():  # found by who filled it
+            self.statistics.fail("UDP", "announce", fault, many)
         self.pacer = Pacer(part.rate)
         self.latencies = {"announce": Latencies(), "scrape": Latencies()}
         self.late = Latencies()

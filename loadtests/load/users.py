@@ -53,13 +53,15 @@ class LoadUser(User):
         """Until stopped."""
         parts = self.environment.parts
         part = parts[self.number % len(parts)]
-        target = self.environment.target
-        if part.fill and part.fill_by_udp and part.kind != "udp":
-            made = filled(self.environment, target, part, self.number)
-            self.driver = HttpDriver(self.environment, target, part, self.number, made)
-        else:
-            self.driver = DRIVERS[part.kind](self.environment, target, part, self.number)
+        self.driver = make_driver(self.environment, self.environment.target, part, self.number)
         self.driver.run()
+
+
+def make_driver(environment: Environment, target: Target, part: Part, number: int) -> UdpDriver | HttpDriver:
+    """What drives a part. Raises ValueError, OSError."""
+    if part.fill and part.fill_by_udp and part.kind != "udp":
+        return HttpDriver(environment, target, part, number, filled(environment, target, part, number))
+    return DRIVERS[part.kind](environment, target, part, number)
 
 
 def filled(environment: Environment, target: Target, part: Part, number: int) -> Made:

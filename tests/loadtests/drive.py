@@ -16,14 +16,14 @@ from locust.env import Environment
 
 from loadtests.load.plan import Part, Target
 from loadtests.load.statistics import totals_of
-from loadtests.load.users import DRIVERS, prepare
+from loadtests.load.users import make_driver, prepare
 
 
 def drive(port: int, part: Part, seconds: float) -> dict[str, Any]:
     """What a driver found."""
     environment = Environment()
     prepare(environment)
-    driver = DRIVERS[part.kind](environment, Target(host="127.0.0.1", port=port, seed=5), part, 3)
+    driver = make_driver(environment, Target(host="127.0.0.1", port=port, seed=5), part, 3)
     running = gevent.spawn(driver.run)
     with gevent.Timeout(60):
         while not driver.filled:

@@ -12,6 +12,7 @@ from model_tracker import served
 DRIVE = Path(__file__).with_name("drive.py")
 PART = {"kind": "udp", "rate": 700, "torrents": 100, "sources": 4, "ports": 100, "stops": 0.1, "completes": 0.05}
 RIGHT = ""
+FILLED = "filled"  # over UDP, for a load over HTTP, by a tracker that is wrong
 FOUND_AS = {
     "forgets": {"seeders", "leechers"},
     "strangers": {"stranger"},
@@ -27,6 +28,7 @@ FOUND_AS = {
 PARTS = {
     RIGHT: PART | {"scrapes": 0.1},
     "forgets": PART | {"ports": 300},  # one announce of a thousand
+    FILLED: PART | {"kind": "http-oneshot", "fill_by_udp": True, "connects": 0, "rate": 1, "tries": 0},
 }
 
 
@@ -40,6 +42,7 @@ def found():
     """What was found of each tracker, by its fault; all at once, as each takes a second or two."""
     with ExitStack() as stack:
         ports = {fault: stack.enter_context(served(fault)) for fault in (RIGHT, *FOUND_AS)}
+        ports[FILLED] = stack.enter_context(served("twice"))
         told = drive({port: PARTS.get(fault, PART) for fault, port in ports.items()})
     return {fault: told[str(port)] for fault, port in ports.items()}
 
@@ -54,6 +57,10 @@ def test_every_answer_has_a_latency_of_its_own(found):
     assert min(kinds["UDP connect"], kinds["UDP announce"], kinds["UDP scrape"]) > 0
     assert found[RIGHT]["total"] == kinds["UDP connect"] + kinds["UDP announce"] + kinds["UDP scrape"]
     assert kinds["load sent late"] == found[RIGHT]["totals"]["sent"]
+
+
+def test_what_was_wrong_while_others_filled_is_told(found):
+    assert found[FILLED]["faults"]["twice"] > 100
 
 
 @pytest.mark.parametrize("fault", FOUND_AS)
