@@ -82,13 +82,24 @@ def find_routes(target: Target, part: Part, number: int) -> list[Route]:
 
 
 def resolve(target: Target) -> dict[int, str]:
-    """The target's address by family. Who is on loopback is there in both. Raises OSError."""
+    """The target's address by family. Who is on loopback is there in both, if there is IPv6. Raises OSError."""
     found: dict[int, str] = {}
     for family, _, _, _, address in socket.getaddrinfo(target.host, target.port, type=socket.SOCK_DGRAM):
         found.setdefault(int(family), str(address[0]))
     if any(ipaddress.ip_address(address).is_loopback for address in found.values()):
-        return {int(socket.AF_INET): found.get(socket.AF_INET, "127.0.0.1"), int(socket.AF_INET6): LOOPBACK6}
+        four = {int(socket.AF_INET): found.get(socket.AF_INET, "127.0.0.1")}
+        return four | {int(socket.AF_INET6): LOOPBACK6} if has_ipv6() else four
     return found
+
+
+def has_ipv6() -> bool:
+    """Whether this machine has the loopback address of IPv6."""
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
+            sock.bind((LOOPBACK6, 0))
+    except OSError:
+        return False
+    return True
 
 
 def own_addresses(target: Target, host: str, many: int, number: int) -> list[str]:

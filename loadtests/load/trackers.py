@@ -18,6 +18,7 @@ from urllib.request import urlopen
 
 from loadtests import clusters
 from loadtests.clusters import Shape, Tracker
+from loadtests.load.endpoints import has_ipv6
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -144,7 +145,7 @@ def subject(name: str, folder: Path) -> Iterator[Subject]:
         yield Subject(name, address)
         return
     shape, port = SHAPES[name], free_port()
-    listen = [f"127.0.0.1:{port}", f"[::1]:{port}"]
+    listen = [f"127.0.0.1:{port}", *([f"[::1]:{port}"] if has_ipv6() else [])]
     gateways = [{"name": f"g{n}", "listen": listen} for n in range(shape.gateways)]
     file = clusters.write_config(folder / name, port, shape, gateways=gateways)
     with clusters.started(name, port, clusters.shoal_command(file), shape) as tracker:
@@ -174,8 +175,9 @@ def free_port() -> int:
 
 def is_free(port: int) -> bool:
     """Whether nobody has a port of loopback, by TCP or UDP."""
+    hosts = [(socket.AF_INET, "127.0.0.1"), *([(socket.AF_INET6, "::1")] if has_ipv6() else [])]
     for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
-        for family, host in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
+        for family, host in hosts:
             with socket.socket(family, kind) as sock:
                 if kind == socket.SOCK_STREAM:  # connections that have ended do not count
                     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -44,6 +44,13 @@ def test_on_loopback_each_user_has_addresses_of_its_own_and_ipv6_has_one():
     assert [route.family for route in endpoints.find_routes(HERE, part(ipv6=0), 0)] == [socket.AF_INET] * 4
 
 
+def test_without_ipv6_all_come_by_ipv4(monkeypatch):
+    assert endpoints.has_ipv6()
+    monkeypatch.setattr(endpoints, "LOOPBACK6", "192.0.2.1")
+    assert not endpoints.has_ipv6()
+    assert [route.family for route in endpoints.find_routes(HERE, part(ipv6=0.5), 0)] == [socket.AF_INET] * 4
+
+
 def test_only_ipv6_can_be_asked_for_and_names_of_loopback_are_known():
     (route,) = endpoints.find_routes(Target(host="localhost", port=6969, seed=1), part(sources=1, ipv6=1), 0)
     assert route == (socket.AF_INET6, "::1", "::1", 6969)
