@@ -61,10 +61,6 @@ class Pacer:
         """Wait for other events of a socket."""
         self._epoll.modify(sock, events)
 
-    def unregister(self, sock: HasFileno | int) -> None:
-        """Wait for a socket no more."""
-        self._epoll.unregister(sock)
-
     def restart(self, rate: float | None = None) -> None:
         """Request 0 is due now. A new rate takes effect. Raises ValueError if it is not above 0."""
         if rate is not None:

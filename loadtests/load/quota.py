@@ -89,7 +89,7 @@ def make(share: float, found: list[Place]) -> tuple[Path, Path]:
                 remove(group)
                 raise
         except OSError as error:
-            reasons.append(f"{error.filename}: {error.strerror}")
+            reasons.append(f"{error.filename or group}: {error.strerror}")
     why = "; ".join(reasons) or "no cgroup file system with the processor is mounted"
     raise QuotaError(f"no processor quota can be given, which needs root and cgroups that may be written ({why})")
 
