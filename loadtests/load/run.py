@@ -9,13 +9,14 @@ from __future__ import annotations
 import logging
 import random
 import shlex
+import signal
 import sys
 import time
-from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+import gevent
 import locust  # first, as it replaces parts of the standard library
 from rich.console import Console
 
@@ -40,6 +41,9 @@ def main() -> int:
     options = command_line.read()
     logging.getLogger("locust").setLevel(logging.CRITICAL)  # what is wrong is told in one line
     console = Console(stderr=False, soft_wrap=True)
+    # In a greenlet of its own: locust's pass over an interrupt that they meet. What was started ends with us.
+    gevent.signal_handler(signal.SIGTERM, sys.exit, 143)
+    gevent.signal_handler(signal.SIGINT, sys.exit, 0 if options.web else 1)
     try:
         with TemporaryDirectory() as folder:
             trackers.share_cores()
@@ -52,8 +56,6 @@ def main() -> int:
         return 2
     except (LoadError, RuntimeError, OSError) as error:
         print(f"load: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
         return 1
 
 
@@ -98,8 +100,7 @@ def serve(options: Namespace, subject: Subject, console: Console) -> int:
     scenario = scaled(command_line.chosen(options), options.scale)
     with Swarm(subject.address, options.sources, 0, random.getrandbits(32)) as swarm:
         console.print(swarm.serve(scenario.parts, options.port), highlight=False)
-        with suppress(KeyboardInterrupt):
-            swarm.wait()
+        swarm.wait()
     return 0
 
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
 ORDER, TOLD = "load-order", "load-told"
+JOINED = 0  # what a worker tells of itself: that it can be given orders
 PATIENCE = 180.0  # seconds for a fill, or for workers to do what they are told
 LOOK = 0.25  # seconds between two looks at figures
 HISTORY = 1.0  # seconds between points of locust's charts
@@ -66,6 +67,8 @@ class Hand:
             "tell": self._unsure,
         }
         self.runner.register_message(ORDER, self._obey)
+        if isinstance(self.runner, WorkerRunner):  # an order that came before would have been lost
+            self.runner.send_message(TOLD, {"number": JOINED, "answer": None})
 
     def _obey(self, msg: Any, **_: Any) -> None:
         """Do it in a greenlet of its own, as it may take long; then report, and tell."""
@@ -129,7 +132,7 @@ class Swarm:
         prepare(self.environment)
         self.workers: list[subprocess.Popen[bytes]] = []
         self.runner: Any
-        self.told: dict[int, list[Any]] = {}
+        self.told: dict[int, list[Any]] = {JOINED: []}
         self.number = 0
         self.rate = 0.0
         self.page = ""  # locust's report, once it is written
@@ -144,7 +147,11 @@ class Swarm:
         self.history = gevent.spawn(locust.stats.stats_history, self.runner)
 
     def __enter__(self) -> Swarm:
-        self._await("workers have not joined", lambda: self._ready() == len(self.workers))
+        try:
+            self._await("workers have not joined", lambda: self._ready() == self._joined() == len(self.workers))
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -215,11 +222,15 @@ class Swarm:
         self.environment.stats.reset_all()
         began = time.monotonic()
         self._order("measure", True)
-        other = gevent.spawn(beside)
-        while (passed := time.monotonic() - began) < seconds or not other.dead:
-            look(passed, self._result(passed, before))
-            gevent.sleep(min(LOOK, max(seconds - passed, 0.01)))
-        other.get()
+        other = gevent.spawn(attempt, beside)
+        try:
+            while (passed := time.monotonic() - began) < seconds or not other.dead:
+                look(passed, self._result(passed, before))
+                gevent.sleep(min(LOOK, max(seconds - passed, 0.01)) if passed < seconds else LOOK)
+            if (failed := other.get()) is not None:
+                raise failed
+        finally:
+            other.kill()
         took = time.monotonic() - began
         self._order("measure", False)
         self._check()
@@ -289,6 +300,9 @@ class Swarm:
         for each in self.runner.exceptions.values():
             raise LoadError(f"a user has ended: {each['msg']}")
 
+    def _joined(self) -> int:
+        return len(self.told[JOINED])
+
     def _ready(self) -> int:
         return len(self.runner.clients.ready) if isinstance(self.runner, MasterRunner) else 0
 
@@ -306,6 +320,15 @@ class Swarm:
             faults=dict(faults),
             totals=dict(Counter[str](self.environment.totals) - before),
         )
+
+
+def attempt(what: Callable[[], object]) -> Exception | None:
+    """Do something; what it raises is returned, as a greenlet that ends with it would print it."""
+    try:
+        what()
+    except (RuntimeError, OSError, LoadError) as error:
+        return error
+    return None
 
 
 def latency(entries: Iterable[StatsEntry]) -> Latency:

@@ -6,12 +6,14 @@ run.py starts as many as it is told to; they get the plan from it, and send it w
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 
 import locust  # first, as it replaces parts of the standard library
 from locust import runners
 from locust.env import Environment
 
+from loadtests import clusters
 from loadtests.load.swarm import Hand
 from loadtests.load.users import LoadUser, prepare
 
@@ -20,6 +22,8 @@ REPORTS = 0.5  # seconds between reports; locust's own 3 would let the progress 
 
 def main() -> int:
     """0 once the runner says that it is over."""
+    clusters.end_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; who started this ends it
     logging.getLogger("locust").setLevel(logging.CRITICAL)
     runners.WORKER_REPORT_INTERVAL = REPORTS
     runners.WORKER_LOG_REPORT_INTERVAL = -1

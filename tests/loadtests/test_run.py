@@ -1,6 +1,7 @@
 """`make load`: what its command line takes, and one real run."""
 
 import json
+import os
 import re
 import signal
 import socket
@@ -14,6 +15,7 @@ import pytest
 from ports import free_port
 from processes import until
 
+from loadtests import clusters
 from loadtests.load import options, trackers
 from loadtests.load.scenarios import SCENARIOS
 
@@ -69,6 +71,7 @@ def test_a_scenario_that_holds_the_trackers_processes_starts_its_own(capsys, nam
         ["--sources", "127.0.0.300"],
         ["--report", "/no/such/directory/report.html"],
         ["--results", "/no/such/directory/results.md"],
+        ["--summary", "/"],
         ["--hurry"],
     ],
     ids=" ".join,
@@ -102,6 +105,12 @@ def test_what_is_started_has_no_address_yet(name):
 def test_the_measured_time_is_the_scenarios_unless_another_is_asked_for():
     assert options.chosen(options.read(["steady"])).seconds == SCENARIOS["steady"].seconds
     assert options.chosen(options.read(["steady", "--seconds", "3"])).seconds == 3
+
+
+def test_without_ipv6_a_port_is_free_by_ipv4(monkeypatch):
+    monkeypatch.setattr(trackers, "has_ipv6", lambda: False)
+    with socket.create_server(("::1", free_port()), family=socket.AF_INET6) as server:
+        assert trackers.is_free(server.getsockname()[1])
 
 
 def test_a_cluster_has_ports_that_nobody_has():
@@ -148,6 +157,33 @@ def test_the_summary_tells_processor_time_and_memory_of_the_tracker(ran):
 def test_the_results_table_has_a_row_of_the_run(ran):
     folder, _ = ran
     assert "| steady | embedded | 0.02 | 0 |" in (folder / "results.md").read_text()
+
+
+def test_two_workers_make_the_load_together():
+    words = ["--scale", "0.02", "--seconds", "1", "--workers", "2"]
+    run = subprocess.run([*RUN, "steady", *words], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert re.search(r"^passed: every answer is right: none wrong, of [\d,]+$", run.stdout, re.MULTILINE), run
+    assert run.returncode == (0 if run.stdout.rstrip().endswith(": passed") else 1)
+    assert run.stderr == ""
+
+
+@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT], ids=lambda sign: sign.name)
+def test_what_was_started_ends_with_the_load(sign, tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    command = [*RUN, "steady", "--scale", "0.02", "--workers", "1"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "start_new_session": True}
+    with subprocess.Popen(command, cwd=ROOT, text=True, **pipes) as process:
+        while "announced once" not in process.stdout.readline():
+            assert process.poll() is None
+        started = clusters.descendants(process.pid)
+        send = os.killpg if sign == signal.SIGINT else os.kill  # a terminal's is for the worker too
+        send(process.pid, sign)
+        _, told = process.communicate(timeout=60)
+    assert process.returncode == {signal.SIGTERM: 143, signal.SIGINT: 1}[sign]
+    assert told == ""
+    assert len(started) == 4  # the load and its worker, the tracker and its supervisor
+    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in started))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_tracker_that_does_not_answer_is_told_in_one_line():
