@@ -295,8 +295,7 @@ class Load:
     """One run of the yardstick's load generator, in the background until its result is asked for."""
 
     def __init__(self, folder: Path, port: int, *options: object) -> None:
-        command = [*LOAD_CORE, str(folder / "udpload"), "-p", str(port), *map(str, options)]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE)
+        self.process = begin_load([str(folder / "udpload"), "-p", str(port), *map(str, options)])
 
     def result(self) -> dict[str, float]:
         """What it found. Raises RuntimeError."""
@@ -310,8 +309,7 @@ class HttpLoad:
     def __init__(self, port: int, seconds: float, close: bool) -> None:
         self.seconds = seconds
         script = ["-s", str(YARDSTICK / "announce.lua"), f"http://127.0.0.1:{port}/", *(["--", "close"] * close)]
-        command = [*LOAD_CORE, "wrk", "-t1", "-c64", f"-d{ceil(seconds) + 1}s", *script]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE)
+        self.process = begin_load(["wrk", "-t1", "-c64", f"-d{ceil(seconds) + 1}s", *script])
 
     def result(self) -> dict[str, float]:
         """What it found, as udpload names it; errors are answers that are not 2xx. Raises RuntimeError."""
@@ -320,6 +318,12 @@ class HttpLoad:
         except subprocess.TimeoutExpired:
             self.process.send_signal(signal.SIGINT)  # it reports and ends; of itself it counts whole seconds only
         return read_wrk(output(self.process, "wrk").decode())
+
+
+def begin_load(command: list[str]) -> subprocess.Popen[bytes]:
+    """Start a load on its core. It ends with us: udpload would go on to fill a tracker that is gone."""
+    options: dict[str, Any] = {"stdout": subprocess.PIPE, "preexec_fn": end_with_parent}
+    return subprocess.Popen([*LOAD_CORE, *command], **options)
 
 
 def read_wrk(text: str) -> dict[str, float]:

@@ -1,11 +1,13 @@
 """`make compare`: what is judged invalid, what is told of trackers that are missing, and a round on real ones."""
 
 import socket
+import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
+from processes import until
 from rich.console import Console
 from rich.progress import Progress
 
@@ -154,6 +156,16 @@ def test_wrks_report_is_read():
         "answers": 729, "sent": 757, "lost": 5, "closed": 23, "errors": 5, "rps": 719.27
     }  # fmt: skip
     assert clusters.read_wrk("  9 requests in 1.0s\n")["sent"] == 9
+
+
+def test_a_load_ends_with_who_began_it():
+    script = "from loadtests import clusters; print(clusters.begin_load(['sleep', '600']).pid, flush=True); input()"
+    command = [sys.executable, "-P", "-c", script]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        load = Path(f"/proc/{process.stdout.readline().strip()}")
+        assert load.exists()
+        process.kill()
+    until(lambda: not load.exists())
 
 
 # Answers of HTTP
