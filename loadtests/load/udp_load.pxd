@@ -25,6 +25,9 @@ cdef class UdpLoad:
     cdef unsigned int[::1] transactions
     cdef unsigned int[::1] subjects
     cdef long long[::1] due
+    cdef long long[::1] left
+    cdef unsigned int[::1] scrape_slots
+    cdef unsigned int next_scrape
     cdef unsigned int[::1] scrape_stamps
     cdef unsigned int[::1] scrape_owners
     cdef unsigned char[::1] ids

@@ -2,7 +2,7 @@
 
 It judges the tracker's codec, so it has no line of it in common. A request's transaction id is its number; what is
 known of it lies in a ring. Patience is a client's: without an answer a request is sent again, at last it is lost.
-Latencies count from when a request was due to its answer, however often it was sent.
+Latencies count from when a request was due to its answer, however often it was sent; patience from when it left.
 
 Times are nanoseconds of a clock that never goes back. Shares are of 65536.
 """
@@ -124,6 +124,9 @@ class UdpLoad:
         self.transactions = memoryview(bytearray(4 * self.room)).cast("I")
         self.subjects = memoryview(bytearray(4 * self.room)).cast("I")
         self.due = memoryview(bytearray(8 * self.room)).cast("q")
+        self.left = memoryview(bytearray(8 * self.room)).cast("q")
+        self.scrape_slots = memoryview(bytearray(4 * self.room)).cast("I")
+        self.next_scrape = 0
         self.scrape_stamps = memoryview(bytearray(4 * SCRAPES * HASHES)).cast("I")
         self.scrape_owners = memoryview(bytearray(4 * SCRAPES)).cast("I")
         self.ids = bytearray(8 * population.sources)
@@ -136,7 +139,7 @@ class UdpLoad:
 
     def set_mix(self, connects: u32, scrapes: u32, hashes: size, want: u32) -> None:
         """What is asked."""
-        if connects + scrapes > 65536 or not 1 <= hashes <= min(HASHES, self.population.torrents):
+        if connects > 65536 or scrapes > 65536 - connects or not 1 <= hashes <= min(HASHES, self.population.torrents):
             raise ValueError("shares are of 65536, hashes 1 to 74 and no more than torrents")
         self.connects = connects
         self.scrapes = scrapes
@@ -182,6 +185,7 @@ class UdpLoad:
             self.sources[flight] = cython.cast(u16, source)
             self.transactions[flight] = self.next
             self.due[flight] = due + n * step
+            self.left[flight] = now
             self.next = cython.cast(u32, (cython.cast(u64, self.next) + 1) & ALL32)
             self.under_way += 1
             iovecs[2 * rows + 1] = cython.cast(u64, self._write(out, rows * ROW, flight))
@@ -215,7 +219,7 @@ class UdpLoad:
             while self.scanned[k] != self.next and rows < MANY:
                 flight = self.scanned[k] & (self.room - 1)
                 if self.kinds[flight] and self.transactions[flight] == self.scanned[k]:
-                    if self.due[flight] + (k + 1) * self.patience > now:
+                    if self.left[flight] + (k + 1) * self.patience > now:
                         break
                     self.tally[FIRST_LOST] += k == 0
                     if k < self.tries:
@@ -277,11 +281,13 @@ class UdpLoad:
     def _begin_scrape(self, flight: size) -> cython.void:
         """Choose torrents that lie together, and keep their stamps."""
         n: size
-        slot: size = self.next & (SCRAPES - 1)
+        slot: size = self.next_scrape & (SCRAPES - 1)
         span: u64 = cython.cast(u64, self.population.torrents - self.hashes + 1)
         first: size = cython.cast(size, ((self.population.word() >> 32) * span) >> 32)
         self.kinds[flight] = cython.cast(u8, SCRAPE)
         self.subjects[flight] = cython.cast(u32, first)
+        self.scrape_slots[flight] = cython.cast(u32, slot)
+        self.next_scrape = cython.cast(u32, (cython.cast(u64, self.next_scrape) + 1) & ALL32)
         self.scrape_owners[slot] = self.next
         for n in range(self.hashes):
             self.scrape_stamps[slot * HASHES + n] = self.population.stamp_of(first + n)
@@ -395,7 +401,7 @@ class UdpLoad:
         n: size
         faults: u32 = 0
         torrent: size = self.subjects[flight]
-        slot: size = self.transactions[flight] & (SCRAPES - 1)
+        slot: size = self.scrape_slots[flight]
         if length != 8 + 12 * self.hashes:
             return self._refused(flight, MALFORMED)
         if self.scrape_owners[slot] != self.transactions[flight]:

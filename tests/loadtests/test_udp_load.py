@@ -16,13 +16,13 @@ FAMILIES = bytes([0, 0, 1])
 class Wire:
     """A load, its arrays, and a tracker that is asked at once."""
 
-    def __init__(self, kernel, fault="", tries=3, **mix):
+    def __init__(self, kernel, fault="", tries=3, bits=10, **mix):
         population = kernel("loadtests.load.population")
         self.module = kernel("loadtests.load.udp_load")
         packed = b"".join(ip_address(each).packed.ljust(16, b"\0") for each in ADDRESSES)
         sizes = memoryview(struct.pack("3I", 20, 40, 60)).cast("I")
         self.population = population.Population(sizes, packed, FAMILIES, 2000, 73, 5)
-        self.load = self.module.UdpLoad(self.population, 10, SECOND, tries)
+        self.load = self.module.UdpLoad(self.population, bits, SECOND, tries)
         self.load.set_mix(**{"connects": 0, "scrapes": 0, "hashes": 2, "want": 20} | mix)
         self.out = bytearray(ROWS * STRIDE)
         self.iovecs = memoryview(bytearray(ROWS * 16)).cast("Q")
@@ -151,6 +151,28 @@ def test_what_has_no_answer_is_sent_again_each_second_and_lost_at_last(kernel):
     counters = wire.load.counters()
     assert (counters["first lost"], counters["sent again"], counters["lost"]) == (3, 9, 3)
     assert wire.load.under_way == 0
+
+
+def test_patience_counts_from_when_a_request_left(kernel):
+    """A load that stood still is no fault of the tracker's."""
+    wire = Wire(kernel)
+    wire.connect()
+    asked = wire.ask(1, 3, now=5 * SECOND, due=0)
+    assert wire.again(6 * SECOND - 1) == []
+    assert wire.again(6 * SECOND) == asked
+
+
+def test_a_scrape_is_judged_however_much_else_was_asked_meanwhile(kernel):
+    wire = Wire(kernel, bits=13, scrapes=65536)
+    wire.connect()
+    wire.fill()
+    (asked,) = wire.ask(0, 1)
+    wire.load.set_mix(connects=65536, scrapes=0, hashes=2, want=20)
+    for _ in range(40):
+        wire.exchange(0, 128)
+    answer = wire.tracker.answer(asked, ADDRESSES[0])
+    wire.hear(0, [answer[:8] + b"\0\0\1\0" + answer[12:]])
+    assert set(wire.population.faults()) == {"seeders"}
 
 
 def test_an_answer_to_what_was_sent_again_counts_from_the_first(kernel):
