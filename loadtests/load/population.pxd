@@ -24,10 +24,9 @@ cdef class Population:
     cdef unsigned char[::1] families
     cdef unsigned char[::1] addresses
     cdef unsigned short[::1] places
-    cdef unsigned int[::1] owner
+    cdef unsigned int[::1] rows
     cdef unsigned int[::1] stamps
-    cdef unsigned int[::1] marks
-    cdef unsigned char[::1] masks
+    cdef unsigned long long[::1] seen
     cdef unsigned char[::1] flights
     cdef unsigned int[::1] counts
     cdef unsigned int[::1] changes
@@ -53,6 +52,9 @@ cdef class Population:
     cdef unsigned int note(self, unsigned int fault, Py_ssize_t torrent, Py_ssize_t peer, long long got, long long least, long long most) noexcept nogil
     cdef Py_ssize_t _find(self, const unsigned char[::1] raw, Py_ssize_t at, bint ipv6) noexcept nogil
     cdef void put_hash(self, unsigned char[::1] out, Py_ssize_t at, Py_ssize_t torrent) noexcept nogil
+    cdef unsigned int mask(self, Py_ssize_t peer) noexcept nogil
+    cdef bint is_seen(self, Py_ssize_t peer) noexcept nogil
+    cdef Py_ssize_t torrent(self, Py_ssize_t peer) noexcept nogil
     cdef unsigned int state_of(self, Py_ssize_t peer) noexcept nogil
     cdef unsigned int stamp_of(self, Py_ssize_t torrent) noexcept nogil
     cdef unsigned int doubt_since(self, Py_ssize_t torrent, unsigned int stamp) noexcept nogil

@@ -49,6 +49,12 @@ COMPLETED = cython.declare(u32, 1)
 STARTED = cython.declare(u32, 2)
 STOPPED = cython.declare(u32, 3)
 
+# What is looked up of each listed peer is one word, as they come from anywhere: its torrent, and its mask above.
+TORRENT = cython.declare(u32, 0xFF_FFFF)
+MASK_SHIFT = cython.declare(u32, 24)
+SEEN = cython.declare(size, 1024)  # places for the peers of an answer
+MOST_SEEN = cython.declare(size, 512)
+
 SUMS = cython.declare(size, 8)  # of a swarm: for IPv4, then IPv6: sure leechers, sure seeders, and those that may be
 EXAMPLE = cython.declare(size, 5)
 MOST_SOURCES = cython.declare(size, 128)
@@ -115,7 +121,7 @@ class Population:
         if not 1 <= self.sources <= MOST_SOURCES or len(addresses) != 16 * self.sources:
             raise ValueError("1 to 128 sources, with an address of 16 bytes each")
         self.ports = self.peers // self.sources
-        if self.torrents < 1 or self.peers != self.ports * self.sources or self.peers < 1:
+        if not 1 <= self.torrents <= TORRENT + 1 or self.peers != self.ports * self.sources or self.peers < 1:
             raise ValueError("the swarms must have as many peers as the sources have ports")
         if not 2 <= first_port <= 65536 - self.ports:
             raise ValueError("ports are 2 to 65535")
@@ -130,10 +136,9 @@ class Population:
         self.present = 0
         self.answer = 0
         self.strict = True
-        self.owner = memoryview(bytearray(4 * self.peers)).cast("I")
+        self.rows = memoryview(bytearray(4 * self.peers)).cast("I")
         self.stamps = memoryview(bytearray(4 * self.peers)).cast("I")
-        self.marks = memoryview(bytearray(4 * self.peers)).cast("I")
-        self.masks = bytearray(b"\x01" * self.peers)
+        self.seen = memoryview(bytearray(8 * SEEN)).cast("Q")
         self.flights = bytearray(self.peers)
         self.counts = memoryview(bytearray(4 * SUMS * self.torrents)).cast("I")
         self.changes = memoryview(bytearray(4 * self.torrents)).cast("I")
@@ -147,10 +152,12 @@ class Population:
         """Give each peer its swarm."""
         slot: size = 0
         torrent: size
+        peer: size
         n: size
         for torrent in range(self.torrents):
             for n in range(cython.cast(size, sizes[torrent])):
-                self.owner[self._peer_at(slot)] = cython.cast(u32, torrent)
+                peer = self._peer_at(slot)
+                self.rows[peer] = cython.cast(u32, torrent) | ABSENT << MASK_SHIFT
                 slot += 1
 
     def _place(self) -> None:
@@ -203,7 +210,7 @@ class Population:
     def torrent_of(self, peer: size) -> int:
         """The torrent of a peer."""
         self._check(peer)
-        return self.owner[peer]
+        return self.torrent(peer)
 
     def info_hash(self, torrent: size) -> bytes:
         """20 bytes."""
@@ -221,7 +228,7 @@ class Population:
     def refuse(self, peer: size, fault: u32) -> None:
         """An answer came that is none: MALFORMED or ERROR."""
         self._check(peer)
-        self.note(fault, self.owner[peer], peer, 0, 0, 0)
+        self.note(fault, self.torrent(peer), peer, 0, 0, 0)
         self.give_up(peer)
 
     def judge(self, peer: size, seeders: i64, leechers: i64, listed4: View, listed6: View, want: size) -> int:
@@ -236,7 +243,7 @@ class Population:
             self.give_up(peer)
             return 0
         doubt: i64 = self.acknowledge(peer)
-        faults: u32 = self.judge_counts(self.owner[peer], doubt, seeders, leechers)
+        faults: u32 = self.judge_counts(self.torrent(peer), doubt, seeders, leechers)
         faults |= self.judge_listed(peer, listed4, 0, len(listed4) // 6, False, doubt)
         faults |= self.judge_listed(peer, listed6, 0, len(listed6) // 18, True, doubt)
         if state != ABSENT:
@@ -259,14 +266,14 @@ class Population:
         """Whatever the tracker knew, it may have lost."""
         peer: size
         for peer in range(self.peers):
-            self._believe(peer, self.masks[peer] | ABSENT)
+            self._believe(peer, self.mask(peer) | ABSENT)
 
     def unsure(self) -> int:
         """Peers of which it is not known what the tracker believes."""
         peer: size
         many: size = 0
         for peer in range(self.peers):
-            many += self.masks[peer] & (self.masks[peer] - 1) != 0
+            many += self.mask(peer) & (self.mask(peer) - 1) != 0
         return many
 
     def faults(self) -> dict:
@@ -319,7 +326,7 @@ class Population:
 
     def start(self, peer: size) -> size:
         """Let a peer announce what fits its state; returns it."""
-        mask: u32 = self.masks[peer]
+        mask: u32 = self.mask(peer)
         roll: u32 = cython.cast(u32, self.word() >> 48)
         state: u32 = SEEDER if mask & SEEDER else LEECHER
         event: u32 = NONE
@@ -337,7 +344,7 @@ class Population:
             left = 0
         self.flights[peer] = cython.cast(u8, FLYING | left | (event << EVENT_SHIFT) | state)
         self._believe(peer, mask | state)
-        self.stamps[peer] = self.changes[self.owner[peer]]
+        self.stamps[peer] = self.changes[self.torrent(peer)]
         return peer
 
     def is_flying(self, peer: size) -> cython.bint:
@@ -351,6 +358,25 @@ class Population:
     def left(self, peer: size) -> u32:
         """1 if something is left to download."""
         return (cython.cast(u32, self.flights[peer]) & LEFT) >> 5
+
+    def torrent(self, peer: size) -> size:
+        """The torrent of a peer."""
+        return self.rows[peer] & TORRENT
+
+    def mask(self, peer: size) -> u32:
+        """What the tracker may believe of a peer."""
+        return self.rows[peer] >> MASK_SHIFT
+
+    def is_seen(self, peer: size) -> cython.bint:
+        """Whether this answer has listed a peer already."""
+        word: u64 = cython.cast(u64, self.answer) << 32 | cython.cast(u64, peer)
+        place: size = peer & (SEEN - 1)
+        while self.seen[place] >> 32 == self.answer:
+            if self.seen[place] == word:
+                return True
+            place = (place + 1) & (SEEN - 1)
+        self.seen[place] = word
+        return False
 
     def state_of(self, peer: size) -> u32:
         """What a peer is once what is under way was heard."""
@@ -374,7 +400,7 @@ class Population:
 
     def acknowledge(self, peer: size) -> u32:
         """What was under way was heard; how many changes there were meanwhile."""
-        doubt: u32 = self.doubt_since(self.owner[peer], self.stamps[peer])
+        doubt: u32 = self.doubt_since(self.torrent(peer), self.stamps[peer])
         state: u32 = self.state_of(peer)
         self.flights[peer] = 0
         self._believe(peer, state)
@@ -400,33 +426,32 @@ class Population:
         other: size
         mask: u32
         faults: u32 = 0
-        torrent: size = self.owner[peer]
+        torrent: size = self.torrent(peer)
         stride: size = 18 if ipv6 else 6
         if at < 0 or many < 0 or at + many * stride > len(raw):
             return self.note(MALFORMED, torrent, peer, many, 0, 0)
         self.answer = cython.cast(u32, (self.answer + 1) & ALL32)
         for n in range(many):
             other = self._find(raw, at + n * stride, ipv6)
-            if other < 0 or cython.cast(size, self.owner[other]) != torrent:
+            if other < 0 or cython.cast(size, self.torrent(other)) != torrent:
                 faults |= self.note(STRANGER, torrent, peer, other, 0, 0)
                 continue
             if other == peer:
                 faults |= self.note(OWN, torrent, peer, other, 0, 0)
-            if self.marks[other] == self.answer:
+            if n < MOST_SEEN and self.is_seen(other):
                 faults |= self.note(TWICE, torrent, peer, other, 0, 0)
-            self.marks[other] = self.answer
-            mask = self.masks[other]
+            mask = self.mask(other)
             if doubt == 0 and mask == ABSENT and other != peer:
                 faults |= self.note(DEPARTED, torrent, peer, other, 0, 0)
-            elif doubt == 0 and mask == SEEDER and self.masks[peer] == SEEDER:
+            elif doubt == 0 and mask == SEEDER and self.mask(peer) == SEEDER:
                 faults |= self.note(ROLE, torrent, peer, other, 0, 0)
         return faults
 
     def judge_many(self, peer: size, many: size, want: size, doubt: i64) -> u32:
         """Whether enough peers of the asker's family are listed, for an announce that was acknowledged."""
-        torrent: size = self.owner[peer]
+        torrent: size = self.torrent(peer)
         at: size = torrent * SUMS + (4 if self.families[peer // self.ports] else 0)
-        mask: u32 = self.masks[peer]
+        mask: u32 = self.mask(peer)
         least: i64 = cython.cast(i64, self.counts[at]) - doubt
         if mask == LEECHER:
             least += cython.cast(i64, self.counts[at + 1]) - 1
@@ -473,7 +498,7 @@ class Population:
 
     def _count(self, peer: size, mask: u32, change: u32) -> cython.void:
         """Add to the sums of a swarm, or take off: change is 1 or 2^32 - 1."""
-        at: size = cython.cast(size, self.owner[peer]) * SUMS + (4 if self.families[peer // self.ports] else 0)
+        at: size = self.torrent(peer) * SUMS + (4 if self.families[peer // self.ports] else 0)
         if mask & LEECHER:
             self.counts[at + 2] = cython.cast(u32, (cython.cast(u64, self.counts[at + 2]) + change) & ALL32)
         if mask & SEEDER:
@@ -485,15 +510,14 @@ class Population:
 
     def _believe(self, peer: size, mask: u32) -> cython.void:
         """Note what the tracker may believe of a peer."""
-        old: u32 = self.masks[peer]
+        old: u32 = self.mask(peer)
         if mask == old:
             return
         self._count(peer, old, cython.cast(u32, ALL32))
         self._count(peer, mask, 1)
-        self.masks[peer] = cython.cast(u8, mask)
-        self.changes[self.owner[peer]] = cython.cast(
-            u32, (cython.cast(u64, self.changes[self.owner[peer]]) + 1) & ALL32
-        )
+        torrent: size = self.torrent(peer)
+        self.rows[peer] = cython.cast(u32, torrent) | mask << MASK_SHIFT
+        self.changes[torrent] = cython.cast(u32, (cython.cast(u64, self.changes[torrent]) + 1) & ALL32)
         self.present += (mask != ABSENT) - (old != ABSENT)
 
     def _find(self, raw: View, at: size, ipv6: cython.bint) -> size:

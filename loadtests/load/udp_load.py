@@ -314,7 +314,7 @@ class UdpLoad:
     def _write_announce(self, out: u8[::1], at: size, peer: size) -> size:
         """Write the rest of an announce; the length of all."""
         n: size
-        self.population.put_hash(out, at + 16, self.population.owner[peer])
+        self.population.put_hash(out, at + 16, self.population.torrent(peer))
         for n in range(36, 84):  # the peer id, downloaded, left, uploaded
             out[at + n] = 0
         write(out, at + 36, 0x2D71_4234_3637_302D, 8)  # -qB4670-
@@ -388,7 +388,7 @@ class UdpLoad:
         stopped = self.population.event(peer) == 3
         doubt = self.population.acknowledge(peer)
         faults = self.population.judge_counts(
-            self.population.owner[peer], doubt, read(raw, at + 16), read(raw, at + 12)
+            self.population.torrent(peer), doubt, read(raw, at + 16), read(raw, at + 12)
         )
         faults |= self.population.judge_listed(peer, raw, at + 20, many, ipv6, doubt)
         if not stopped:
@@ -421,7 +421,7 @@ class UdpLoad:
         torrent: size = -1
         if self.kinds[flight] == ANNOUNCE:
             peer = self.subjects[flight]
-            torrent = self.population.owner[peer]
+            torrent = self.population.torrent(peer)
         return self.population.note(fault, torrent, peer, 0, 0, 0)
 
     def _end(self, flight: size) -> cython.void:
