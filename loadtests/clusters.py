@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
 ROOT = Path(__file__).resolve().parents[1]
+ROLES = {b"gateway": "gateway", b"shard": "shard", b"cluster.embedded": "embedded"}  # by the module that is run
 YARDSTICK = Path(os.environ.get("YARDSTICK", ROOT.parent / "shared" / "yardstick"))
 TRACKER_CORE, LOAD_CORE = ["taskset", "-c", "0"], ["taskset", "-c", "1"]
 LINK, ADMIN = 20, 50  # ports of a cluster's links and admin addresses begin so far above its own
@@ -144,7 +145,7 @@ class Tracker:
             time.sleep(0.1)
 
     def spent(self) -> Counter[str]:
-        """Nanoseconds of processor time so far, by what the processes are: gateway, shard, other."""
+        """Nanoseconds of processor time so far, by what the processes are: gateway, shard, embedded, other."""
         total: Counter[str] = Counter()
         for pid in descendants(self.process.pid):
             total[role_of(pid)] += nanoseconds(pid)
@@ -272,7 +273,7 @@ def descendants(pid: int) -> list[int]:
 def role_of(pid: int) -> str:
     """What a process of a tracker is."""
     words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    return next((role for role in ("gateway", "shard") if role.encode() in words), "other")
+    return next((role for module, role in ROLES.items() if module in words), "other")
 
 
 def nanoseconds(pid: int) -> int:

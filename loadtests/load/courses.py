@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec.structs import replace
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TextColumn
 
 from loadtests import clusters
 from loadtests.load import quota, trackers
@@ -83,7 +83,7 @@ def bar(console: Console, title: str, seconds: float) -> Iterator[Callable[[floa
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=30),
-        TimeElapsedColumn(),
+        TextColumn("{task.elapsed:.0f} s"),  # never cut, as TimeElapsedColumn is in 80 columns
         TextColumn("{task.fields[figures]}"),
     )
     with Progress(*columns, console=console, auto_refresh=False) as progress:

@@ -46,7 +46,8 @@ def make(target: Target, part: Part, number: int) -> tuple[Population, list[Rout
 def sizes_of(torrents: int, peers: int, skew: float) -> array[int]:
     """One peer for each torrent, the others in proportion to (n + 1) ** -skew. Raises ValueError."""
     if not 1 <= torrents <= peers:
-        raise ValueError(f"{torrents:,} torrents for {peers:,} peers: expected at least a torrent, and a peer for each")
+        wanted = "expected at least a torrent, and a peer for each: a larger --scale, or more --sources"
+        raise ValueError(f"{torrents:,} torrents for {peers:,} peers; {wanted}")
     weights = [(n + 1) ** -skew for n in range(torrents)]
     share = (peers - torrents) / sum(weights)
     sizes = array("I", [1 + int(weight * share) for weight in weights])

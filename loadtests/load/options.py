@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ipaddress
+import socket
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -12,6 +13,8 @@ from loadtests.load import trackers
 from loadtests.load.scenarios import SCENARIOS, Scenario
 
 EMBEDDED = "embedded"
+WEB_PORT = 8089
+JUDGED = ("seconds", "report", "summary", "results")  # of no use to the web page
 QUOTAS = {"embedded": 0.1, "cluster": 0.2}  # a cluster has idle costs, and pings that must be answered in time
 OWN_ONLY = {  # courses that hold the tracker's processes, and what for
     "overload": "gives the tracker's processes a quota",
@@ -43,7 +46,7 @@ def read(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--summary", type=Path, metavar="FILE.md", help="where to write our report alone")
     parser.add_argument("--results", type=Path, metavar="FILE.md", help="a table that gets a row")
     parser.add_argument("--web", action="store_true", help="locust's web page; nothing is judged")
-    parser.add_argument("--port", type=port, default=8089, help="of the web page")
+    parser.add_argument("--port", type=port, help=f"of the web page, {WEB_PORT}")
     options = parser.parse_args(words)
     if options.scenario is None and options.web:
         options.scenario = "steady"
@@ -52,6 +55,7 @@ def read(words: list[str] | None = None) -> argparse.Namespace:
         parser.error(f"{said} There are {names}" if said.endswith("?") else f"{said}; there are {names}")
     if reason := refusal(options):
         parser.error(reason)
+    options.port = WEB_PORT if options.port is None else options.port
     options.quota = options.quota or QUOTAS.get(options.tracker, 1.0)
     return options
 
@@ -67,10 +71,23 @@ def refusal(options: argparse.Namespace) -> str:
         return f"{scenario.name} {OWN_ONLY[scenario.course]}: it starts its own (--tracker embedded or cluster)"
     if options.web and (options.workers or scenario.course != "plain"):
         return "the web page runs a plain scenario in one process: " + ", ".join(plain_names())
-    if options.web and options.port and not trackers.is_free(options.port):
-        return f"argument --port: {options.port} is not free"
+    wanted = WEB_PORT if options.port is None else options.port
+    if options.web and wanted and not trackers.is_free(wanted):
+        return f"argument --port: {wanted} is not free"
+    if unused := useless(options, scenario):
+        return unused
     told = (unwritable(name, getattr(options, name)) for name in ("report", "summary", "results"))
     return next(filter(None, told), "")
+
+
+def useless(options: argparse.Namespace, scenario: Scenario) -> str:
+    """What is asked for and would change nothing; nothing if there is no such thing."""
+    if options.quota is not None and scenario.course != "overload":
+        return f"argument --quota: {scenario.name} has none, only overload does"
+    if options.port is not None and not options.web:
+        return "argument --port: it is the web page's, make load-web"
+    given = [name for name in JUDGED if options.web and getattr(options, name) is not None]
+    return f"argument --{given[0]}: the web page runs until it is stopped, and judges nothing" if given else ""
 
 
 def unwritable(name: str, path: Path | None) -> str:
@@ -92,16 +109,38 @@ def chosen(options: argparse.Namespace) -> Scenario:
 
 
 def addresses(text: str) -> tuple[str, ...]:
-    """Addresses with commas between them."""
+    """Addresses of this machine with commas between them."""
     try:
-        return tuple(str(ipaddress.ip_address(word)) for word in text.split(","))
+        found = tuple(ipaddress.ip_address(word.strip()) for word in text.split(","))
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+    for each in found:
+        if each.is_unspecified or not is_ours(str(each)):
+            raise argparse.ArgumentTypeError(f"{each} is no address of this machine")
+    return tuple(map(str, found))
+
+
+def is_ours(address: str) -> bool:
+    """Whether this machine can send from an address."""
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        try:
+            sock.bind((address, 0))
+        except OSError:
+            return False
+    return True
+
+
+def read_number(text: str, kind: type[int] | type[float], expected: str) -> float:
+    """A number of a kind. Raises ArgumentTypeError."""
+    try:
+        return kind(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected {expected}, found {text!r}") from None
 
 
 def positive(text: str) -> float:
     """A number above 0."""
-    number = float(text)
+    number = read_number(text, float, "a number above 0")
     if not 0 < number < 1e6:
         raise argparse.ArgumentTypeError(f"expected a number above 0, found {text!r}")
     return number
@@ -109,7 +148,7 @@ def positive(text: str) -> float:
 
 def share(text: str) -> float:
     """A share of a core."""
-    number = float(text)
+    number = read_number(text, float, "0.1 to 1 of a core")
     if not 0.1 <= number <= 1:
         raise argparse.ArgumentTypeError(f"expected 0.1 to 1 of a core, found {text!r}")
     return number
@@ -117,7 +156,7 @@ def share(text: str) -> float:
 
 def count(text: str) -> int:
     """How many processes."""
-    number = int(text)
+    number = int(read_number(text, int, "0 to 64"))
     if not 0 <= number <= 64:
         raise argparse.ArgumentTypeError(f"expected 0 to 64, found {text!r}")
     return number
@@ -125,7 +164,7 @@ def count(text: str) -> int:
 
 def port(text: str) -> int:
     """Of TCP."""
-    number = int(text)
+    number = int(read_number(text, int, "0 to 65535"))
     if not 0 <= number <= 65535:
         raise argparse.ArgumentTypeError(f"expected 0 to 65535, found {text!r}")
     return number

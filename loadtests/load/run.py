@@ -99,7 +99,10 @@ def serve(options: Namespace, subject: Subject, console: Console) -> int:
     """locust's web page, until it is interrupted; 0."""
     scenario = scaled(command_line.chosen(options), options.scale)
     with Swarm(subject.address, options.sources, 0, random.getrandbits(32)) as swarm:
-        console.print(swarm.serve(scenario.parts, options.port), highlight=False)
+        page = swarm.serve(scenario.parts, options.port)
+        console.print(
+            f"{scenario.name}, {subject.name}; start it in a browser, end it here by Ctrl-C: {page}", highlight=False
+        )
         swarm.wait()
     return 0
 

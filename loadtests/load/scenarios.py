@@ -173,7 +173,7 @@ def kept_up(least: float = 0.97, phase: str = "load") -> Criterion:
     def judge(found: Found) -> Verdict:
         result = found[phase]
         share = result.goodput / result.rate
-        asked = f"at least {least:.0%} of the planned rate is answered{said([phase])}"
+        asked = f"at least {least:.0%} of the planned rate is answered, but for the last {FLUSH:g} s{said([phase])}"
         return Verdict(
             asked,
             share >= least - FLUSH / result.seconds,

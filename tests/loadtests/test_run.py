@@ -80,6 +80,47 @@ def test_an_option_that_makes_no_sense_is_refused_in_one_line(capsys, words):
     assert words[0] in refused(capsys, "steady", *words)
 
 
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--scale", "much"], "a number above 0"),
+        (["--workers", "two"], "0 to 64"),
+        (["--quota", "half"], "0.1 to 1 of a core"),
+        (["--port", "http"], "0 to 65535"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_is_no_number_is_refused_with_what_is_expected(capsys, words, expected):
+    assert refused(capsys, "overload", *words) == f"argument {words[0]}: expected {expected}, found {words[1]!r}"
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["steady", "--quota", "0.5"], "argument --quota: steady has none, only overload does"),
+        (["steady", "--port", "0"], "argument --port: it is the web page's, make load-web"),
+        (
+            ["--web", "--port", "0", "--seconds", "3"],
+            "--seconds: the web page runs until it is stopped, and judges nothing",
+        ),
+        (
+            ["--web", "--port", "0", "--report", "a.html"],
+            "--report: the web page runs until it is stopped, and judges nothing",
+        ),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_an_option_that_would_change_nothing_is_refused(capsys, words, why):
+    assert refused(capsys, *words).endswith(why)
+
+
+@pytest.mark.parametrize("address", ["192.0.2.1", "2001:db8::1", "0.0.0.0", "::"])
+def test_a_source_is_an_address_of_this_machine(capsys, address):
+    told = refused(capsys, "steady", "--sources", f"127.0.0.1,{address}")
+    assert told == f"argument --sources: {address} is no address of this machine"
+    assert options.read(["steady", "--sources", "127.0.0.1, 127.0.0.2"]).sources == ("127.0.0.1", "127.0.0.2")
+
+
 def test_the_web_page_is_for_plain_scenarios(capsys):
     assert "steady, flash-crowd, churn, scrape-storm" in refused(capsys, "restart", "--web")
     assert options.read(["--web"]).scenario == "steady"
@@ -152,6 +193,17 @@ def test_the_summary_tells_processor_time_and_memory_of_the_tracker(ran):
     assert re.search(
         r"^\| load \| all \| \d+\.\d\d \| [\d.]+% \| \d+\.\d \|$", (folder / "summary.md").read_text(), re.M
     )
+
+
+def test_one_process_is_called_embedded(ran):
+    folder, run = ran
+    assert "| load | embedded | " in (folder / "summary.md").read_text()
+    assert re.search(r"^tracker, embedded: ", run.stdout, re.MULTILINE)
+
+
+def test_the_progress_bar_tells_the_seconds_in_80_columns(ran):
+    _, run = ran
+    assert re.search(r"^load \S+ +[23] s [\d,]+/s, p50 .*, wrong: none$", run.stdout, re.MULTILINE)
 
 
 def test_the_results_table_has_a_row_of_the_run(ran):
