@@ -122,11 +122,11 @@ def addresses(text: str) -> tuple[str, ...]:
 
 def is_ours(address: str) -> bool:
     """Whether this machine can send from an address."""
-    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        try:
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM) as sock:
             sock.bind((address, 0))
-        except OSError:
-            return False
+    except OSError:  # not even a socket, if there is no IPv6
+        return False
     return True
 
 
