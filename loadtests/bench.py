@@ -57,6 +57,8 @@ WARMUP = 1  # second
 LINKS = ("tcp", "curve", "ipc")
 ROUNDS = {"ab": 25, "growth": 9, "hot": 15}  # others: 5
 SHORT = {"ab": 0.7, "growth": 1.0, "hot": 1.5, "ladder": 1.0}  # seconds of a load; others: 4
+OF_SHARD = ("speed", "memory", "pauses")
+WITHOUT_LOAD = {*OF_SHARD, "rest"}  # the yardstick is not needed for these
 INTERLEAVED = ("ab", "growth", "hot", "ladder")
 
 CONFIG = """\
@@ -321,19 +323,21 @@ def main() -> int:
     if args.refit:
         return int(cluster_cost.report(args.refit, cluster_cost.find_laws(args.refit), args.picture) > 0)
     failed = 0
-    if not (YARDSTICK / "measure.py").exists():
+    loaded = set(args.parts) - WITHOUT_LOAD
+    if loaded and not (YARDSTICK / "measure.py").exists():
         print(f"no yardstick in {YARDSTICK}: set YARDSTICK to the folder with measure.py", file=sys.stderr)
         return 2
     with TemporaryDirectory() as name:
         folder = Path(name)
-        clusters.build(folder)
+        if loaded:
+            clusters.build(folder)
         failed += yardstick(args.parts, args.rounds or 5, args.seconds or 4, folder)
         for part in INTERLEAVED:
             if part in args.parts:
                 failed += interleaved(part, args, folder)
         if "rest" in args.parts:
             print_rest(folder)
-    if of_shard := [part for part in args.parts if part in ("speed", "memory", "pauses")]:
+    if of_shard := [part for part in args.parts if part in OF_SHARD]:
         failed += alone(of_shard)
     return 1 if failed else 0
 
