@@ -18,6 +18,7 @@ from loadtests.load.plan import Part
 ANNOUNCES = ("UDP announce", "HTTP kept announce", "HTTP one-shot announce")
 LATE = "load sent late"  # the generator's own delay, among the kinds
 FLUSH = 0.25  # seconds between two looks of drivers at what they found: so much of a load may be uncounted
+STANDSTILL = 1.0  # seconds of requests without an answer at the end: more than are under way, or not counted yet
 LOST = "lost"  # among faults: a request without an answer after all tries
 
 
@@ -79,6 +80,11 @@ class Result(msgspec.Struct, kw_only=True):
         return self.totals.get("lost", 0)
 
     @property
+    def waiting(self) -> int:
+        """Requests that left and have neither an answer nor used up their tries at the end."""
+        return max(0, self.totals.get("sent", 0) - self.answers - self.lost)
+
+    @property
     def first_lost(self) -> int:
         """Requests without an answer to the first try."""
         return self.totals.get("first lost", 0)
@@ -136,10 +142,12 @@ def answered(phase: str = "load") -> Criterion:
 
     def judge(found: Found) -> Verdict:
         result = found[phase]
+        stopped = result.waiting > STANDSTILL * result.rate
         return Verdict(
             f"no request fails after its retransmissions{said([phase])}",
-            result.lost == 0 and result.answers > 0,
-            f"{result.lost:,} failed; {result.first_lost:,} lost at the first try, of {result.answers:,}",
+            result.lost == 0 and result.answers > 0 and not stopped,
+            f"{result.lost:,} failed; {result.first_lost:,} lost at the first try, of {result.answers:,}"
+            + (f"; the tracker answers no longer: {result.waiting:,} still wait" if stopped else ""),
         )
 
     return judge
@@ -160,7 +168,7 @@ def few_lost(most: float, phase: str = "load") -> Criterion:
 
     def judge(found: Found) -> Verdict:
         result = found[phase]
-        share = result.first_lost / max(result.answers + result.lost, 1)
+        share = result.first_lost / max(result.answers + result.lost + result.waiting, 1)
         asked = f"at most {most:.2%} are lost at the first try{said([phase])}"
         return Verdict(asked, share <= most and result.answers > 0, f"{share:.3%}")
 

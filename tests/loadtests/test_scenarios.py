@@ -77,6 +77,11 @@ def test_wrong_answers_are_named_with_how_many_there_were():
 def test_a_request_without_an_answer_fails_the_load():
     assert judged(scenarios.answered(), load=result(totals={"first lost": 9}))
     assert not judged(scenarios.answered(), load=result(totals={"lost": 1}))
+    few = result()
+    assert judged(scenarios.answered(), load=result(totals={"sent": few.answers + int(few.rate / 2)}))
+    died = result(totals={"sent": few.answers + int(3 * few.rate)})
+    assert died.waiting == int(3 * few.rate)
+    assert not judged(scenarios.answered(), load=died)
 
 
 def test_a_peer_that_is_not_known_again_fails():
