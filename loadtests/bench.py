@@ -206,14 +206,9 @@ def print_rest(folder: Path) -> None:
     with running(folder) as tracker:
         time.sleep(2)
         workers = Path(f"/proc/{tracker.pid}/task/{tracker.pid}/children").read_text().split()
-        sizes = {"supervisor": resident(tracker.pid)} | {f"worker {pid}": resident(int(pid)) for pid in workers}
+        names = {"supervisor": tracker.pid} | {f"worker {pid}": int(pid) for pid in workers}
+        sizes = {name: clusters.resident(pid) for name, pid in names.items()}
     print("resident at rest: " + ", ".join(f"{name} {size:.1f} MiB" for name, size in sizes.items()))
-
-
-def resident(pid: int) -> float:
-    """Resident MiB of a process."""
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def yardstick(parts: list[str], rounds: int, seconds: float, folder: Path) -> int:

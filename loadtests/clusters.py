@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import platform
 import re
 import shutil
 import signal
@@ -102,6 +103,30 @@ def git(*words: str) -> str:
     return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
 
 
+def processor() -> str:
+    """The model of this machine's processor, or what kind it is."""
+    found = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    return found[1] if found else platform.machine()
+
+
+def family_of(host: str) -> socket.AddressFamily:
+    """Of an address."""
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
+def is_free(port: int, host: str = "127.0.0.1") -> bool:
+    """Whether nobody has a port, by TCP or UDP."""
+    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+        with socket.socket(family_of(host), kind) as sock:
+            if kind == socket.SOCK_STREAM:  # connections that have ended do not count
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                sock.bind((host, port))
+            except OSError:
+                return False
+    return True
+
+
 def build(folder: Path) -> None:
     """Compile the yardstick's programs."""
     for name, libraries in (("udpload", ["-lm"]), ("udpfloor", []), ("httpfloor", [])):
@@ -154,10 +179,11 @@ class Tracker:
     def count(self, metric: str) -> float:
         """The sum over gateways of what begins so in their metrics. Costs them milliseconds."""
         gateways = self.shape.gateways if self.shape else 0
-        lines = [line for n in range(gateways) for line in self._metrics(n) if line.startswith(metric)]
+        lines = [line for n in range(gateways) for line in self.metrics(n) if line.startswith(metric)]
         return sum(float(line.rpartition(" ")[2]) for line in lines)
 
-    def _metrics(self, number: int) -> list[str]:
+    def metrics(self, number: int) -> list[str]:
+        """Lines of a gateway's metrics. Raises OSError."""
         url = f"http://127.0.0.1:{self.port + ADMIN + number}/metrics"
         with urlopen(url, timeout=10) as answer:
             text: bytes = answer.read()
@@ -175,12 +201,12 @@ class Tracker:
 CONNECT = bytes.fromhex("0000041727101980") + bytes(4) + b"yard"
 
 
-def speaks_udp(port: int) -> bool:
-    """Whether a connect request is answered."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.settimeout(0.5)
+def speaks_udp(port: int, host: str = "127.0.0.1", patience: float = 0.5) -> bool:
+    """Whether a connect request is answered. `host`: an address."""
+    with socket.socket(family_of(host), socket.SOCK_DGRAM) as sock:
+        sock.settimeout(patience)
         try:
-            sock.connect(("127.0.0.1", port))
+            sock.connect((host, port))
             sock.send(CONNECT)
             return len(sock.recv(64)) == 16
         except OSError:
@@ -274,6 +300,12 @@ def role_of(pid: int) -> str:
     """What a process of a tracker is."""
     words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     return next((role for module, role in ROLES.items() if module in words), "other")
+
+
+def resident(pid: int) -> float:
+    """Resident MiB of a process."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def nanoseconds(pid: int) -> int:

@@ -23,7 +23,6 @@ import re
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from contextlib import ExitStack
@@ -132,15 +131,7 @@ def try_out(subject: Subject, folder: Path) -> Subject:
 
 def taken(port: int) -> str:
     """Says so if another program has this port."""
-    for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
-        with socket.socket(socket.AF_INET, kind) as sock:
-            if kind == socket.SOCK_STREAM:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                sock.bind(("127.0.0.1", port))
-            except OSError:
-                return f"port {port} is taken"
-    return ""
+    return "" if clusters.is_free(port) else f"port {port} is taken"
 
 
 def start(stack: ExitStack, folder: Path, subject: Subject, protocol: str) -> Tracker:
@@ -341,9 +332,8 @@ def command_line() -> str:
 
 def machine() -> list[list[str]]:
     """What the figures depend on."""
-    found = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     return [
-        ["processor", found[1] if found else platform.machine()],
+        ["processor", clusters.processor()],
         ["cores", str(os.cpu_count())],
         ["kernel", f"{platform.system()} {platform.release()}"],
         ["Python", platform.python_version()],

@@ -112,7 +112,7 @@ def drive(order):
         "turns": turns,
         "filled": [driver.filled for driver in drivers],
         "peers": sum(driver.population.peers for driver in drivers),
-        "unsure": sum(driver.unsure() for driver in drivers),
+        "unsure": sum(driver.population.unsure() for driver in drivers),
         "faults": {f"{error.method} {error.name}: {error.error}": error.occurrences for error in errors},
         "examples": {
             name: driver.population.example(name) for driver in drivers for name in driver.population.faults()

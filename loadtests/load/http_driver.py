@@ -100,23 +100,6 @@ class HttpDriver:
         self.tail = b""
         self._connect(part.keep if part.kind == "http-kept" else 1)
 
-    @property
-    def strict(self) -> bool:
-        """Whether nothing may be missed that was announced."""
-        return bool(self.population.strict)
-
-    @strict.setter
-    def strict(self, strict: bool) -> None:
-        self.population.strict = strict
-
-    def doubt(self) -> None:
-        """What the tracker was told may be lost."""
-        self.population.doubt()
-
-    def unsure(self) -> int:
-        """Peers of which it is not known what the tracker believes."""
-        return int(self.population.unsure())
-
     def run(self) -> None:
         """Until the greenlet is killed."""
         try:

@@ -94,7 +94,7 @@ class Hand:
 
     def _set_strict(self, detail: Any) -> None:
         for driver in self._drivers():
-            driver.strict = detail
+            driver.population.strict = detail
 
     def _pace(self, detail: Any) -> None:
         for driver in self._drivers():
@@ -103,7 +103,7 @@ class Hand:
 
     def _doubt(self, _: Any) -> None:
         for driver in self._drivers():
-            driver.doubt()
+            driver.population.doubt()
 
     def _unsure(self, _: Any) -> int:
         return sum(driver.population.unsure() for driver in self._drivers())

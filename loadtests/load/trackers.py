@@ -10,11 +10,10 @@ import signal
 import socket
 import time
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
-from urllib.request import urlopen
 
 from loadtests import clusters
 from loadtests.clusters import Shape, Tracker
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 
 SHAPES = {"embedded": Shape("embedded"), "cluster": Shape("ipc", 2, 3)}
 FIRST, LAST = 20_000, 30_000  # ports that are tried
-PATIENCE = 10.0  # seconds for metrics
+PATIENCE = 3.0  # seconds for an answer of one that runs
 SPAN = 60  # ports that a cluster takes, links and admin addresses included
 # What the tracker says of what it did not answer: metric, and words.
 REFUSALS = {
@@ -60,13 +59,12 @@ class Subject:
         total: dict[str, float] = {}
         for pid in self.pids():
             role = clusters.role_of(pid)
-            total[role] = total.get(role, 0) + resident(pid)
+            total[role] = total.get(role, 0) + clusters.resident(pid)
         return total
 
     def refused(self) -> dict[str, float]:
         """What it did not answer so far, by metric; nothing if it cannot be asked. Costs its gateways milliseconds."""
-        shape = self.tracker and self.tracker.shape
-        lines = [line for n in range(shape.gateways if shape else 0) for line in metrics(self.address.port, n)]
+        lines = self.metrics()
         total = dict.fromkeys(REFUSALS, 0.0) if lines else {}
         for line in lines:
             name, _, value = line.rpartition(" ")
@@ -74,6 +72,16 @@ class Subject:
             if name in total:
                 total[name] += float(value)
         return total
+
+    def metrics(self) -> list[str]:
+        """Lines of its gateways' metrics; none of those that do not answer."""
+        if self.tracker is None or self.tracker.shape is None:
+            return []
+        lines: list[str] = []
+        for number in range(self.tracker.shape.gateways):
+            with suppress(OSError):
+                lines += self.tracker.metrics(number)
+        return lines
 
     def pids(self) -> list[int]:
         """All of its processes, if they are ours."""
@@ -84,16 +92,6 @@ class Subject:
         return sorted(self.pids()[1:], key=lambda pid: (clusters.role_of(pid) != "gateway", pid))
 
 
-def metrics(port: int, number: int) -> list[str]:
-    """Lines of a gateway's metrics; none if it does not answer."""
-    try:
-        with urlopen(f"http://127.0.0.1:{port + clusters.ADMIN + number}/metrics", timeout=PATIENCE) as answer:
-            text: bytes = answer.read()
-    except OSError:
-        return []
-    return text.decode().splitlines()
-
-
 def spent(tracker: Tracker) -> Counter[str]:
     """As Tracker.spent, though a process may end meanwhile."""
     while True:
@@ -101,12 +99,6 @@ def spent(tracker: Tracker) -> Counter[str]:
             return tracker.spent()
         except (FileNotFoundError, ProcessLookupError):
             continue
-
-
-def resident(pid: int) -> float:
-    """Resident MiB of a process."""
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def read_address(text: str) -> Address | None:
@@ -140,7 +132,7 @@ def subject(name: str, folder: Path) -> Iterator[Subject]:
     """The tracker that is asked for: started, and ended at the end, or one that runs."""
     address = read_address(name)
     if address is not None:
-        if not answers(address):
+        if not clusters.speaks_udp(address.port, address.host, PATIENCE):
             raise RuntimeError(f"{name} does not answer")
         yield Subject(name, address)
         return
@@ -150,19 +142,6 @@ def subject(name: str, folder: Path) -> Iterator[Subject]:
     file = clusters.write_config(folder / name, port, shape, gateways=gateways)
     with clusters.started(name, port, clusters.shoal_command(file), shape) as tracker:
         yield Subject(name, Address("127.0.0.1", port), tracker)
-
-
-def answers(address: Address, patience: float = 3.0) -> bool:
-    """Whether a connect request over UDP is answered."""
-    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_DGRAM) as sock:
-        sock.settimeout(patience)
-        try:
-            sock.connect(address)
-            sock.send(clusters.CONNECT)
-            return len(sock.recv(64)) == 16
-        except OSError:
-            return False
 
 
 def free_port() -> int:
@@ -175,17 +154,7 @@ def free_port() -> int:
 
 def is_free(port: int) -> bool:
     """Whether nobody has a port of loopback, by TCP or UDP."""
-    hosts = [(socket.AF_INET, "127.0.0.1"), *([(socket.AF_INET6, "::1")] if has_ipv6() else [])]
-    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
-        for family, host in hosts:
-            with socket.socket(family, kind) as sock:
-                if kind == socket.SOCK_STREAM:  # connections that have ended do not count
-                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                try:
-                    sock.bind((host, port))
-                except OSError:
-                    return False
-    return True
+    return all(clusters.is_free(port, host) for host in ("127.0.0.1", *(["::1"] if has_ipv6() else [])))
 
 
 def replaced(subject: Subject, pid: int, sign: signal.Signals, patience: float = 30.0) -> None:
@@ -219,7 +188,5 @@ def share_cores() -> None:
 
 def machine() -> str:
     """What it runs on, in a few words: cores, processor, kernel, Python."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    model = models[0] if models else os.uname().machine
-    return f"{os.cpu_count()} cores, {model}, Linux {os.uname().release}, Python {platform.python_version()}"
+    system = f"Linux {platform.release()}, Python {platform.python_version()}"
+    return f"{os.cpu_count()} cores, {clusters.processor()}, {system}"

@@ -54,23 +54,6 @@ class UdpDriver:
         for sock in self.sockets:
             self.pacer.register(sock)
 
-    @property
-    def strict(self) -> bool:
-        """Whether the tracker must know all that it was told."""
-        return bool(self.population.strict)
-
-    @strict.setter
-    def strict(self, strict: bool) -> None:
-        self.population.strict = strict
-
-    def doubt(self) -> None:
-        """What the tracker was told it may have lost."""
-        self.population.doubt()
-
-    def unsure(self) -> int:
-        """Peers of which it is not known what the tracker believes."""
-        return int(self.population.unsure())
-
     def fill(self) -> None:
         """Let every peer announce once, and end."""
         self.load.filling = True

@@ -4,10 +4,8 @@ import os
 import pwd
 import shutil
 import socket
-import tempfile
 from pathlib import Path
 
-import pytest
 import yaml
 from processes import shoal, shoal_refuses
 
@@ -18,15 +16,6 @@ AS_OTHER = {"user": OTHER.pw_uid, "group": OTHER.pw_gid, "extra_groups": []} if 
 LOW = 1  # a port that nobody but root may take; so is the next one
 IS_LOW = int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text()) > LOW + 1  # not in some containers
 PRIVILEGED = "only root may listen there, or who has CAP_NET_BIND_SERVICE"
-
-
-@pytest.fixture
-def place():
-    """A directory that others may enter, unlike those of pytest."""
-    path = Path(tempfile.mkdtemp())
-    path.chmod(0o755)
-    yield path
-    shutil.rmtree(path)
 
 
 def write(directory, **settings):

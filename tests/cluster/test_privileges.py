@@ -10,10 +10,7 @@ import socket
 import stat
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
-
-import pytest
 
 ROOT = os.geteuid() == 0
 ME = pwd.getpwuid(os.geteuid()).pw_name
@@ -29,15 +26,6 @@ start.module = lambda process: "fake_worker"
 sys.argv[1:1] = ["up", "--config"]
 __main__.main()
 """
-
-
-@pytest.fixture
-def place():
-    """A directory that others may enter, unlike those of pytest."""
-    path = Path(tempfile.mkdtemp())
-    path.chmod(0o755)
-    yield path
-    shutil.rmtree(path)
 
 
 def write(directory, **settings):

@@ -30,6 +30,19 @@ def shoal(tmp_path_factory):
         yield tracker.addresses[0]
 
 
+def close_at_first():
+    """Leaves each peer's first announce without an answer."""
+    tried = set()
+
+    def spoil(told, asked):
+        if asked["peer_id"] in tried:
+            return told
+        tried.add(asked["peer_id"])
+        return CLOSE
+
+    return spoil
+
+
 def named(kind, request, fault):
     return f"{KINDS[kind]} {request}: {fault}"
 
@@ -151,15 +164,7 @@ def test_requests_leave_when_due_though_none_is_answered_until_all_peers_wait(ri
 
 
 def test_a_latency_counts_from_when_the_request_was_due(rig):
-    tried = set()
-
-    def spoil(told, asked):
-        if asked["peer_id"] in tried:
-            return told
-        tried.add(asked["peer_id"])
-        return CLOSE
-
-    with PlainTracker(spoil) as tracker:
+    with PlainTracker(close_at_first()) as tracker:
         found = rig.drive(tracker.address, [part("http-oneshot", fill=False, tries=1)], again=0.2, answers=1)
     assert found["entries"]["HTTP one-shot announce"]["most"] >= 200  # the wait before it was asked again is part of it
 
@@ -314,15 +319,7 @@ def test_an_answer_whose_connection_stays_open_is_lost_if_it_was_to_be_closed(ri
 
 @both
 def test_what_was_lost_is_asked_again_and_only_then_given_up(rig, kind):
-    tried = set()
-
-    def spoil(told, asked):
-        if asked["peer_id"] in tried:
-            return told
-        tried.add(asked["peer_id"])
-        return CLOSE
-
-    with PlainTracker(spoil) as tracker:
+    with PlainTracker(close_at_first()) as tracker:
         found = rig.drive(tracker.address, [part(kind, tries=1)], again=0.05, answers=150)
     assert found["faults"] == {}
     assert found["totals"]["first lost"] == found["totals"]["sent again"] == 60
