@@ -139,7 +139,7 @@ class Lines:
         self.context: links.Context = zmq.Context()
         self.lines = [
             Line(self.context, address, (mine, theirs), talk)
-            for (address, theirs), talk in zip(links.addresses(config), talks, strict=True)
+            for (address, theirs), talk in zip(links.addresses(config).values(), talks, strict=True)
         ]
 
     def wait(self, timeout: float) -> None:
@@ -175,7 +175,7 @@ def key_of(config: Config, node: str | None) -> KeyPair | None:
     if node is not None and node not in config.node_names():
         expected = "one of " + ", ".join(config.node_names()) if config.nodes else "none, as `nodes` is empty"
         raise ConfigError("--node", expected, repr(node))
-    if not config.has_keys or not any(links.is_encrypted(address) for address, _ in links.addresses(config)):
+    if not config.has_keys or not any(links.is_encrypted(address) for address, _ in links.addresses(config).values()):
         return None
     directory = config.key_directory
     names = [node] if node is not None else config.node_names()

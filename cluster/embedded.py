@@ -37,6 +37,10 @@ class DirectLink:
         """Have the frame answered."""
         self.router.take_replies(self.shard.answer(self.router.close(index)), self.address)
 
+    def takes_copies(self) -> bool:
+        """There is no other shard of whose records copies could be made."""
+        return False
+
 
 class Embedded:
     """One gateway, one shard and the admin address on one loop. Raises KeyFileError, OutOfMemoryError."""
@@ -83,8 +87,8 @@ class Embedded:
         """Print the announce URLs."""
         tell_urls(self.config.gateways[0], self.sockets)
 
-    def _connect(self, router: Router) -> list[DirectLink]:
-        return [DirectLink(router, self.shard)]
+    def _connect(self, router: Router) -> None:
+        router.set_links([DirectLink(router, self.shard)])
 
 
 def make(start: Start) -> Embedded:

@@ -15,7 +15,7 @@ from common import control, frames
 from common.control import FrameError
 from common.life import milliseconds
 from common.link_state import SILENT
-from common.ring import Ring
+from common.ring import ring_of
 
 if TYPE_CHECKING:
     from common.config import Config
@@ -79,7 +79,7 @@ def describe(config: Config, shards: list[Document]) -> Document:
     """The whole document, of what each shard said."""
     heard = [shard for shard in shards if shard["state"] != "silent"]
     gateways = [gateway_of(config, heard, at) for at in range(len(config.gateways))]
-    ring = Ring([(shard.name, shard.weight) for shard in config.shards], config.slices)
+    ring = ring_of(config)
     file = {"version": config.version, "table": f"{ring.digest():016x}", "slices": config.slices}
     totals = {name: sum(shard.get(name, 0) for shard in heard) for name in TOTALS}
     totals |= {name: sum(gateway.get(name, 0) for gateway in gateways) for name in RATES}

@@ -12,7 +12,7 @@ from cluster.client import Announced, Scraped
 from cluster.console import make_console
 from cluster.key_command import KeyFile
 from common.config import Bucket, Config, Shard
-from common.ring import Ring
+from common.ring import ring_of
 from common.units import format_duration
 
 
@@ -55,7 +55,7 @@ def meanings(config: Config) -> list[tuple[str, str]]:
 
 def running(config: Config) -> list[tuple[str, str, str, str]]:
     """What runs on each node: node, process, admin address, what it does."""
-    ring = Ring([(shard.name, shard.weight) for shard in config.shards], config.slices)
+    ring = ring_of(config)
     shards = {shard.name: _shard(config, shard, len(ring.slices_of(at))) for at, shard in enumerate(config.shards)}
     rows = []
     for node in config.node_names():

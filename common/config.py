@@ -77,7 +77,7 @@ class Shard(Section, frozen=True):
     link: LinkAddress | None = None
     bind: LinkAddress | None = None
     memory: Memory = Memory(1 << 30)
-    weight: Annotated[float, Meta(ge=0.01, le=100)] = 1.0  # of the ring's points, which cost time and memory
+    weight: Annotated[float, Meta(ge=0, le=100)] = 1.0  # of the ring's points, which cost time and memory
 
 
 class Peers(Section, frozen=True):
@@ -170,6 +170,7 @@ class Config(Section, frozen=True):
     insecure: bool = False
     gateways: tuple[Gateway, ...] = (Gateway(name=Name("gateway1")),)
     shards: tuple[Shard, ...] = (Shard(name=Name("shard1")),)
+    replicas: Annotated[int, Meta(ge=0, le=7)] = 0
     peers: Peers = Peers()
     limits: Limits = Limits()
     connection_ids: ConnectionIds = ConnectionIds()

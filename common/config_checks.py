@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from common.values import Endpoint, LinkAddress
 
 
+LEAST_WEIGHT = 0.01
 RESERVED = ("cluster", "connection-id")  # NAME.key is another key file
 
 
@@ -43,6 +44,20 @@ def _check_values(config: Config) -> None:
     for kind in ("gateways", "shards"):
         if not getattr(config, kind):
             raise ConfigError(kind, "at least one", "none")
+    _check_weights(config)
+
+
+def _check_weights(config: Config) -> None:
+    for at, shard in enumerate(config.shards):
+        if 0 < shard.weight < LEAST_WEIGHT:
+            expected = f"0, for a shard that is to hold nothing, or {LEAST_WEIGHT} to 100"
+            raise ConfigError(f"shards[{at}].weight", expected, f"{shard.weight:g}")
+    if not any(shard.weight for shard in config.shards):
+        raise ConfigError("shards[0].weight", "more than 0, as no other shard has more", "0")
+    most = len(config.shards) - 1
+    if config.replicas > most:
+        expected = "0, as there is one shard" if most == 0 else f"at most {most}, as there are {most + 1} shards"
+        raise ConfigError("replicas", expected, str(config.replicas))
 
 
 def _processes(config: Config) -> Iterator[tuple[str, Gateway | Shard]]:

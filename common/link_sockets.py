@@ -1,4 +1,4 @@
-"""A process's links to shards, on the event loop: pings, new sockets to those that are silent, what comes back."""
+"""A process's links to shards, on the event loop: what is sent and what comes back, new sockets to who is silent."""
 
 from __future__ import annotations
 
@@ -7,16 +7,14 @@ from typing import TYPE_CHECKING
 
 import zmq
 
-from common import frames, links
+from common import links
 from common.batch_io import address_of, allocate
-from common.control import pack_hello
 from common.life import milliseconds
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable
 
-    from common.control import Hello
     from common.link_state import LinkState
     from common.links import Context, KeyPair, Socket
 
@@ -26,49 +24,53 @@ TICK = 0.1  # seconds between two looks at what is due
 
 
 class LinkSockets:
-    """DEALER sockets to shards.
+    """DEALER sockets to shards, by their names.
 
-    addresses: where each shard is, and its public key. states: what is known of each. hello: what a ping says.
     take: is given each frame that came and from which shard; the frame is valid until it returns.
     """
 
     def __init__(
         self,
         context: Context,
-        addresses: Sequence[tuple[str, bytes]],
         mine: KeyPair | None,
-        states: Sequence[LinkState],
-        hello: Callable[[int], Hello],
-        take: Callable[[int, memoryview, int], None],
+        take: Callable[[str, memoryview, int], None],
     ) -> None:
         self.context = context
-        self.addresses = addresses
         self.mine = mine
-        self.states = states
-        self.hello = hello
         self.take = take
+        self.addresses: dict[str, tuple[str, bytes]] = {}
+        self.states: dict[str, LinkState] = {}
         self.buffer = allocate(links.LONGEST_REPLIES)
         self.address = address_of(self.buffer)  # where frames lie that are given to `take`
-        self.watched: list[links.Watched] = []
+        self.watched: dict[str, links.Watched] = {}
+        self.loop: AbstractEventLoop | None = None
         self.reconnections = 0
+
+    def set_shards(self, addresses: dict[str, tuple[str, bytes]], states: dict[str, LinkState]) -> None:
+        """Have links to these shards and no others: where each is, its public key, and what is known of it."""
+        before, self.addresses, self.states = self.addresses, addresses, states
+        if self.loop is None:
+            return
+        for name in [name for name in self.watched if addresses.get(name) != before[name]]:
+            self.watched.pop(name).close()
+        self._connect_all(self.loop)
 
     def start(self, loop: AbstractEventLoop) -> None:
         """Connect to all."""
-        self.watched = [self._connect(loop, index) for index in range(len(self.addresses))]
+        self.loop = loop
+        self._connect_all(loop)
 
-    def tick(self) -> None:
-        """Send the pings that are due; to be called every TICK."""
-        now = milliseconds()
-        for index, state in enumerate(self.states):
+    def tick(self, now: int) -> None:
+        """A new socket to who is silent for long; to be called every TICK."""
+        for name, state in self.states.items():
             if state.connection_due(now):
-                self._reconnect(index)
-            if (number := state.ping_due(now)) is not None:
-                # Nobody there is no news: the pong will not come.
-                self.send(index, pack_hello(frames.PING, number, self.hello(now)))
+                self._reconnect(name)
 
-    def send(self, index: int, frame: bytes | memoryview) -> bool:
+    def send(self, name: str, frame: bytes | memoryview) -> bool:
         """Send a frame to a shard; whether there was somebody to take it."""
-        watched = self.watched[index]
+        watched = self.watched.get(name)
+        if watched is None:
+            return False
         try:
             watched.sock.send(frame, links.NOBLOCK)
         except zmq.Again:
@@ -77,31 +79,41 @@ class LinkSockets:
             watched.check()
         return True
 
+    def send_all(self, out: Iterable[tuple[str, bytes]]) -> None:
+        """Send frames to shards. Nobody there is no news: what answers them will not come."""
+        for name, frame in out:
+            self.send(name, frame)
+
     def close(self) -> None:
         """Close all links."""
-        for watched in self.watched:
+        for watched in self.watched.values():
             watched.close()
-        self.watched = []
+        self.watched = {}
 
-    def _reconnect(self, index: int) -> None:
+    def _connect_all(self, loop: AbstractEventLoop) -> None:
+        for name in self.addresses:
+            if name not in self.watched:
+                self.watched[name] = self._connect(loop, name)
+
+    def _reconnect(self, name: str) -> None:
         """A new socket to a shard; the old one stays if there is no room for another."""
-        old = self.watched[index]
+        old = self.watched[name]
         try:
-            self.watched[index] = self._connect(old.loop, index)
+            self.watched[name] = self._connect(old.loop, name)
         except zmq.ZMQError as error:
-            log.warning("no new link to %s: %s", self.states[index].name, zmq.strerror(error.errno or 0))
+            log.warning("no new link to %s: %s", name, zmq.strerror(error.errno or 0))
             return
         self.reconnections += 1
         old.close()
 
-    def _connect(self, loop: AbstractEventLoop, index: int) -> links.Watched:
-        address, theirs = self.addresses[index]
+    def _connect(self, loop: AbstractEventLoop, name: str) -> links.Watched:
+        address, theirs = self.addresses[name]
         sock = links.connect(self.context, address, self.mine, theirs)
-        return links.Watched(loop, sock, lambda: self._receive(index, sock))
+        return links.Watched(loop, sock, lambda: self._receive(name, sock))
 
-    def _receive(self, index: int, sock: Socket) -> bool:
-        if not links.is_readable(sock):
+    def _receive(self, name: str, sock: Socket) -> bool:
+        if sock.closed or not links.is_readable(sock):
             return False
         length = links.receive_into(sock, self.buffer)
-        self.take(index, self.buffer[:length], milliseconds())
+        self.take(name, self.buffer[:length], milliseconds())
         return True

@@ -33,6 +33,7 @@ class LinkState:
         self.pings: dict[int, tuple[int, int]] = {}  # number of a ping: when it was sent, frames sent before
         self.next_ping = 0
         self.heard: int | None = None  # when the last ping was sent that was answered in time
+        self.last_heard = -1  # the same, whatever became of the connection since
         self.next_connection: int | None = None
         self.pong: Hello | None = None
         self.refused = ""  # why its pongs are not taken
@@ -79,6 +80,7 @@ class LinkState:
             return False
         self.pong = hello
         self.heard, sent = max(ping[0], self.heard or 0), ping[1]
+        self.last_heard = self.heard
         self.round_trip = now - ping[0]
         self.lost += max(0, self.unanswered - (self.sent - sent))
         self.unanswered = self.sent - sent

@@ -66,10 +66,10 @@ def key_pair(key: NodeKey | None) -> KeyPair | None:
     return KeyPair(key.public.encode(), key.secret.encode()) if key else None
 
 
-def addresses(config: Config) -> list[tuple[str, bytes]]:
-    """Where each shard is, and its node's public key."""
+def addresses(config: Config) -> dict[str, tuple[str, bytes]]:
+    """By name, where each shard is, and its node's public key."""
     public = {str(node.name): (node.key or "").encode() for node in config.nodes}
-    return [(config.link_of(shard), public.get(config.node_of(shard), b"")) for shard in config.shards]
+    return {str(shard.name): (config.link_of(shard), public.get(config.node_of(shard), b"")) for shard in config.shards}
 
 
 def known_keys(config: Config) -> list[bytes]:

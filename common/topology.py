@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from common import frames
-from common.control import Hello, pack_states
+from common.control import Hello, pack_hello
 from common.keys import cluster_digest
 from common.life import Life
-from common.ring import Ring
+from common.link_state import LinkState
+from common.ring import ring_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from common.config import Config
 
 
@@ -21,19 +25,14 @@ class Topology:
         self.version = config.version
         self.slices = config.slices
         self.shards = [str(shard.name) for shard in config.shards]
-        self.ring = Ring([(shard.name, shard.weight) for shard in config.shards], config.slices)
+        self.ring = ring_of(config)
         self.table = self.ring.digest()
         self.cluster = cluster_digest(cluster_key)
 
-    def states_of(self, shard: str) -> bytes:
-        """What a shard has to show: full for what it owns, none for all else."""
-        own = self.shards.index(shard)
-        owns = [self.ring.owner(slice_id) == own for slice_id in range(self.slices)]
-        return pack_states([frames.STATE_FULL if owned else frames.STATE_NONE for owned in owns])
 
-
-class Self(NamedTuple):
-    """How a process shows itself in pings and pongs."""
+@dataclass
+class Self:
+    """How a process shows itself in pings and pongs. `topology` is another with each configuration."""
 
     topology: Topology
     life: Life
@@ -45,3 +44,18 @@ class Self(NamedTuple):
         known = self.topology
         agreed = (known.version, known.table, known.cluster, known.slices)
         return Hello(self.life.boot, now, *agreed, self.role, False, self.name, report=report)
+
+
+def links_of(topology: Topology, known: dict[str, LinkState], but: str = "") -> dict[str, LinkState]:
+    """Links to all shards of a configuration except one; those that are known stay as they are."""
+    return {
+        name: known.get(name) or LinkState(name, topology.slices, topology.cluster)
+        for name in topology.shards
+        if name != but
+    }
+
+
+def pings(me: Self, links: Iterable[LinkState], now: int, report: bytes = b"") -> list[tuple[str, bytes]]:
+    """The pings that are due, and to which shard."""
+    due = [(link.name, number) for link in links if (number := link.ping_due(now)) is not None]
+    return [(name, pack_hello(frames.PING, number, me.hello(now, report))) for name, number in due]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import socket
 from importlib.metadata import version
 from typing import TYPE_CHECKING
@@ -29,17 +30,22 @@ if TYPE_CHECKING:
     from common.process import Start
 
 
+log = logging.getLogger(__name__)
+
+
 class GatewayProcess:
     """One gateway, its links, its admin address. Raises KeyFileError."""
 
     def __init__(self, config: Config, gateway: Gateway, sockets: list[socket.socket]) -> None:
         self.config = config
+        self.config_refused = ""
         self.own = gateway
         self.sockets = sockets
         self.context: links.Context = zmq.Context()
         node = config.node_of(gateway)
         secret = keys.node_key(config, node)
-        topology = Topology(config, keys.of_cluster(config).cluster)
+        self.cluster_key = keys.of_cluster(config).cluster
+        topology = Topology(config, self.cluster_key)
         self.shards = Shards(Self(topology, Life(milliseconds()), frames.ROLE_GATEWAY, gateway.name))
         self.links = ShardLinks(
             self.context, self.shards, links.addresses(config), links.key_pair(secret), lambda: self.report
@@ -87,6 +93,14 @@ class GatewayProcess:
         """Read the connection-id key again."""
         self.gateway.reload_keys()
 
+    def reconfigure(self, config: Config) -> None:
+        """Take up another configuration. Raises ConfigError, and changes nothing, if it lacks this gateway."""
+        self.own = process.choose(config.gateways, str(self.own.name), "gateways")
+        topology = Topology(config, self.cluster_key)
+        self.config = config
+        self.links.reconfigure(topology, links.addresses(config))
+        log.info("version %d of the configuration: %s", config.version, ", ".join(topology.shards))
+
     def tell(self) -> None:
         """Print the announce URLs."""
         tell_urls(self.own, self.sockets)
@@ -103,7 +117,8 @@ class GatewayProcess:
             "answers_per_s": round(answers.per_second),
             "refusals_per_s": round(refusals.per_second),
             "connections": self.gateway.connections.open_places(),
-            "shed": sum(link.shed for link in self.links.remote),
+            "shed": sum(link.shed for link in self.links.remote.values()),
+            "config_refused": self.config_refused[:300],
             "dropped": dict(self.shards.dropped),
             "links": self.links.links_report(),
         }

@@ -16,6 +16,8 @@ u32 = cython.typedef(cython.uint)
 u64 = cython.typedef(cython.ulonglong)
 size = cython.typedef(cython.Py_ssize_t)
 View = cython.typedef(cython.const[cython.uchar][::1])
+Shorts = cython.typedef(cython.const[cython.ushort][::1])
+Words = cython.typedef(cython.const[cython.uint][::1])
 
 HEADER = cython.declare(size, frames.HEADER)
 RECORD = cython.declare(size, frames.RECORD)
@@ -30,6 +32,7 @@ AT_TICKET = cython.declare(size, frames.AT_TICKET)
 AT_INTERVAL = cython.declare(size, frames.AT_INTERVAL)
 EVENT_MASK = cython.declare(u32, frames.EVENT_MASK)
 EVENT_SCRAPE = cython.declare(u32, frames.EVENT_SCRAPE)
+FLAG_NO_REPLY = cython.declare(u32, frames.FLAG_NO_REPLY)
 FLAG_IPV6 = cython.declare(u32, frames.FLAG_IPV6)
 SHORT_INTERVAL = cython.declare(u32, frames.SHORT_INTERVAL)
 SHORT_INTERVALS = cython.declare(u64, frames.SHORT_INTERVALS)
@@ -52,7 +55,7 @@ def wrap(x: u64) -> u64:
 
 @cython.cclass
 class Records:
-    """A frame for each of `links` shards, with room for `depth` records and one scrape.
+    """A frame for each of `links` shards, with room for `depth` records and one scrape, and for copies of others'.
 
     allocate: gives memory, see common/batch_io.py. slices: a power of two.
     """
@@ -60,16 +63,15 @@ class Records:
     def __init__(self, allocate, links: size, slices: u32, depth: size):
         if slices < 1 or slices > 65536 or slices & (slices - 1) or not 1 <= links <= 4096:
             raise ValueError("slices must be a power of two up to 65536, links 1 to 4096")
-        self.links = links
+        self.allocate = allocate
         self.slices = slices
         self.depth = depth
-        self.frame_size = frames.HEADER + (depth + frames.MAX_SCRAPE) * frames.RECORD
-        self.view = allocate(links * self.frame_size, links * self.frame_size)
-        self.raw = self.view
-        self.words = memoryview(self.view).cast("Q")
-        self.filled = memoryview(bytearray(4 * links)).cast("I")
-        self.fullest = 0
-        self.table = memoryview(bytearray(2 * slices)).cast("H")
+        self.room = 2 * depth if depth > frames.MAX_SCRAPE else depth + frames.MAX_SCRAPE
+        self.frame_size = frames.HEADER + self.room * frames.RECORD
+        self.first = memoryview(bytearray(4 * (slices + 1))).cast("I")
+        self.copies = memoryview(bytearray(2)).cast("H")
+        self.uncopied = 0
+        self.set_count(links)
         self.empty = allocate(frames.HEADER + (depth + frames.MAX_SCRAPE) * frames.REPLY)
         self.empty_raw = self.empty
         self.empty_words = memoryview(self.empty)[:32].cast("Q")
@@ -85,21 +87,66 @@ class Records:
         self.key0 = int.from_bytes(cluster[:8], "little")
         self.key1 = int.from_bytes(cluster[8:], "little")
 
-    def set_links(self, table: View) -> None:
-        """Which link answers for each slice: 2 bytes each, little-endian."""
+    def set_count(self, links: size) -> None:
+        """Begin anew with frames for so many shards; what was in frames is gone. `set_links` must follow."""
+        if not 1 <= links <= 4096:
+            raise ValueError("links must be 1 to 4096")
+        self.links = links
+        self.view = self.allocate(links * self.frame_size, links * self.frame_size)
+        self.raw = self.view
+        self.words = memoryview(self.view).cast("Q")
+        self.filled = memoryview(bytearray(4 * links)).cast("I")
+        self.seen = memoryview(bytearray(4 * links)).cast("I")
+        self.fullest = 0
+        self.table = memoryview(bytearray(2 * self.slices)).cast("H")
+        self.copying = False
+
+    def set_links(self, table: Shorts, first: Words, copies: Shorts) -> None:
+        """Which link answers for each slice, and who gets copies of its records: copies[first[s]:first[s + 1]]."""
         i: size
-        link: u32
-        high: u32
-        if len(table) != 2 * self.slices:
+        if len(table) != self.slices or len(first) != self.slices + 1:
             raise ValueError("a link for each slice")
         for i in range(self.slices):
-            high = table[2 * i + 1]
-            link = table[2 * i] | (high << 8)
-            if link >= self.links:
+            if table[i] >= self.links:
                 raise ValueError("no such link")
+            if first[i] > first[i + 1]:
+                raise ValueError("copies in no order")
+        if first[self.slices] > len(copies):
+            raise ValueError("fewer copies than there should be")
+        for i in range(first[self.slices]):
+            if copies[i] >= self.links:
+                raise ValueError("no such link")
+        self.copies = memoryview(bytearray(2 * (first[self.slices] + 1))).cast("H")
+        for i in range(first[self.slices]):
+            self.copies[i] = copies[i]
         for i in range(self.slices):
-            high = table[2 * i + 1]
-            self.table[i] = table[2 * i] | (high << 8)
+            self.table[i] = table[i]
+            self.first[i] = first[i]
+        self.first[self.slices] = first[self.slices]
+        self.copying = first[self.slices] > 0
+
+    def copy(self, room: View) -> int:
+        """Add copies of the new records to the frames of others that should have them; returns how many.
+
+        They ask for no reply. room: for each link, whether it takes copies now; what it does not is counted in
+        `uncopied`.
+        """
+        link: size
+        i: size
+        record: size
+        flags: u32
+        many: u32 = 0
+        if len(room) != self.links:
+            raise ValueError("whether there is room, for each link")
+        for link in range(self.links):
+            for i in range(self.seen[link], self.filled[link]):
+                record = link * self.frame_size + HEADER + i * RECORD
+                flags = self.raw[record + AT_EVENT]
+                if flags & FLAG_NO_REPLY == 0 and flags & EVENT_MASK != EVENT_SCRAPE:
+                    many += self._copy_record(record, link, room)
+        for link in range(self.links):
+            self.seen[link] = self.filled[link]
+        return many
 
     def close(self, link: size, number: u64, boot: u64, tick: u64) -> int:
         """Write the header of a link's frame and begin a new one; returns its length, 0 if it has no records."""
@@ -137,6 +184,7 @@ class Records:
             raise ValueError("no such link")
         count = self.filled[link]
         self.filled[link] = 0
+        self.seen[link] = 0
         self.fullest = 0
         for i in range(self.links):
             if self.filled[i] > self.fullest:
@@ -169,6 +217,29 @@ class Records:
         return to
 
     # Leaves
+
+    def _copy_record(self, record: size, link: size, room: View) -> u32:
+        """Copy one record to all who should have it but for `link`; how many."""
+        s: size = cython.cast(size, self.words[record // 8 + 6] & (self.slices - 1))
+        c: size
+        k: size
+        to: size
+        other: size
+        many: u32 = 0
+        for c in range(self.first[s], self.first[s + 1]):
+            other = self.copies[c]
+            if other == link:
+                continue
+            if room[other] == 0 or self.filled[other] >= self.room:
+                self.uncopied += 1
+                continue
+            to = (other * self.frame_size + HEADER + self.filled[other] * RECORD) // 8
+            for k in range(RECORD // 8):
+                self.words[to + k] = self.words[record // 8 + k]
+            self.raw[8 * to + AT_EVENT] |= FLAG_NO_REPLY
+            self.filled[other] += 1
+            many += 1
+        return many
 
     def _answer_empty(self, record: size, to: size) -> cython.void:
         i: size

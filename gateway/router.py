@@ -9,6 +9,8 @@ from common import frames
 from common.batch_io import address_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from gateway.http_codec import HttpCodec
     from gateway.records import Records
     from gateway.udp_codec import UdpCodec
@@ -23,6 +25,9 @@ class Link(Protocol):
         A link may leave it there while it has room.
         """
 
+    def takes_copies(self) -> bool:
+        """Whether copies of what others are asked may be put into its frame."""
+
 
 class Router:
     """Hands each link the records of its slices: at most one frame a link and turn of the loop."""
@@ -31,13 +36,23 @@ class Router:
         self.records = records
         self.udp = udp
         self.http = http
-        self.links: list[Link] = []
+        self.links: Sequence[Link] = ()
+        self.frames: list[memoryview] = []
         self.number = 0
+        self.copied = 0
+
+    def set_links(self, links: Sequence[Link]) -> None:
+        """Hand records to these links from now on. What waits in frames is gone; the table of links must follow."""
+        records = self.records
+        records.set_count(len(links))
         size = records.frame_size
-        self.frames: list[memoryview] = [records.view[at * size : (at + 1) * size] for at in range(records.links)]
+        self.links = links
+        self.frames = [records.view[at * size : (at + 1) * size] for at in range(records.links)]
 
     def dispatch(self) -> None:
-        """Send what the codecs have put into frames."""
+        """Send what the codecs have put into frames, and copies of it to who should have them."""
+        if self.records.copying:
+            self.copied += self.records.copy(bytes(link.takes_copies() for link in self.links))
         for index, link in enumerate(self.links):
             if self.records.waiting(index):
                 link.hand_over(index)
@@ -64,6 +79,10 @@ class Nobody:
         self.address = address_of(self.empty)
         self.answered = 0
         self.unasked = 0
+
+    def takes_copies(self) -> bool:
+        """There is nobody to keep them."""
+        return False
 
     def hand_over(self, index: int) -> None:
         """Answer here."""

@@ -18,7 +18,7 @@ from gateway.connections import Connections
 from gateway.http_codec import HttpCodec
 from gateway.http_server import HttpServer
 from gateway.records import Records
-from gateway.router import Link, Router
+from gateway.router import Router
 from gateway.sources import Sources
 from gateway.udp_codec import UdpCodec
 from gateway.udp_server import UdpServer
@@ -27,7 +27,7 @@ from gateway.web import MOST, Web
 if TYPE_CHECKING:
     import socket
     from asyncio import AbstractEventLoop, Future
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable
 
     from prometheus_client.metrics_core import Metric
 
@@ -49,7 +49,7 @@ class Told(NamedTuple):
 
 
 class GatewayService:
-    """Speaks UDP and HTTP on `sockets`. `links` are made by `connect`, which is given the router they reply to.
+    """Speaks UDP and HTTP on `sockets`. `connect` is given the router, and gives it its links, `links` in number.
 
     Raises KeyFileError if the key files cannot be read.
     """
@@ -58,7 +58,7 @@ class GatewayService:
         self,
         config: Config,
         sockets: list[socket.socket],
-        connect: Callable[[Router], Sequence[Link]],
+        connect: Callable[[Router], None],
         links: int,
         told: Told,
         wall: Callable[[], float] = time,
@@ -80,7 +80,7 @@ class GatewayService:
         self.connections = self._make_connections(listeners, len(datagrams))
         self.http_codec = self._make_http_codec()
         self.router = Router(self.records, self.codec, self.http_codec)
-        self.router.links = list(connect(self.router))
+        connect(self.router)
         self.web = Web(self._ask, told.totals, told.healthy, lambda address: self.connections.release(*address))
         self.http = HttpServer(listeners, self.connections, self.http_codec, self.router, self.web.take)
         self.udp = UdpServer(datagrams, batch, self.codec, self.router, config.connection_ids.window, wall)

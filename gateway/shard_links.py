@@ -9,17 +9,18 @@ from typing import TYPE_CHECKING
 from common import metrics
 from common.life import milliseconds
 from common.link_sockets import TICK, LinkSockets
+from gateway.remote_link import RemoteLink
 from gateway.router import Nobody
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable
 
     from prometheus_client.metrics_core import Metric
 
-    from common.control import Hello
     from common.link_state import LinkState
     from common.links import Context, KeyPair
-    from gateway.router import Link, Router
+    from common.topology import Topology
+    from gateway.router import Router
     from gateway.shards import Shards
 
 log = logging.getLogger(__name__)
@@ -29,38 +30,8 @@ LARGE = 512  # datagrams of a batch; smaller ones would be better later, and lar
 LAST_WAIT = 2.0  # seconds for the last replies
 
 
-class RemoteLink:
-    """The link to one shard. While too many of its frames are unanswered its records gather in the next one; what
-    finds no room there is shed."""
-
-    def __init__(self, links: ShardLinks, router: Router, index: int) -> None:
-        self.sockets = links.sockets
-        self.look = links.look
-        self.router = router
-        self.index = index
-        self.state = links.shards.links[index]
-        self.shed = 0
-        self.frames = 0
-
-    def hand_over(self, index: int) -> None:
-        """Send the frame, if the shard has room for it."""
-        records = self.router.records
-        state = self.state
-        if state.has_room():
-            many = records.waiting(index)
-            if self.sockets.send(self.index, self.router.close(index, state.boot, state.tick)):
-                state.note_sent()
-                self.frames += 1
-            else:
-                state.note_broken()
-                self.shed += many
-                self.look(milliseconds())  # the next frame goes to another
-        elif not records.has_room(index):
-            self.shed += records.drop(index)
-
-
 class ShardLinks:
-    """All links of a gateway. `addresses`: of the shards, and their public keys. `report`: JSON for the operator.
+    """All links of a gateway. `report`: JSON for the operator.
 
     `answer` is called when replies have been given to the router, for their answers to be sent.
     """
@@ -69,14 +40,15 @@ class ShardLinks:
         self,
         context: Context,
         shards: Shards,
-        addresses: Sequence[tuple[str, bytes]],
+        addresses: dict[str, tuple[str, bytes]],
         mine: KeyPair | None,
         report: Callable[[], bytes],
     ) -> None:
         self.shards = shards
         self.report = report
-        self.sockets = LinkSockets(context, addresses, mine, shards.links, self._hello, self._take)
-        self.remote: list[RemoteLink] = []
+        self.sockets = LinkSockets(context, mine, self._take)
+        self.sockets.set_shards(addresses, shards.by_name)
+        self.remote: dict[str, RemoteLink] = {}
         self.nobody: Nobody | None = None
         self.router: Router | None = None
         self.asked: list[LinkState] = []  # shards that are heard and do not stop
@@ -89,13 +61,41 @@ class ShardLinks:
         """Frames of records that are needed: one a shard, and one for nobody."""
         return len(self.shards.links) + 1
 
-    def connect(self, router: Router) -> list[Link]:
-        """The links, in the order of the table."""
+    def connect(self, router: Router) -> None:
+        """Give the router its links."""
         self.router = router
-        self.remote = [RemoteLink(self, router, index) for index in range(len(self.shards.links))]
         self.nobody = Nobody(router)
-        router.records.set_links(memoryview(self.shards.table).cast("B"))
-        return [*self.remote, self.nobody]
+        self._link(router)
+
+    def reconfigure(self, topology: Topology, addresses: dict[str, tuple[str, bytes]]) -> None:
+        """Take up another configuration. What waits for shards is sent before: places in frames are others then."""
+        router = self.router
+        assert router is not None
+        router.dispatch()
+        for index, link in enumerate(self.remote.values()):
+            if router.records.waiting(index):
+                link.send_now(index)
+        self.shards.configure(topology)
+        self.sockets.set_shards(addresses, self.shards.by_name)
+        self._link(router)
+        self.look(milliseconds())
+
+    def _link(self, router: Router) -> None:
+        """The links, in the order of the table."""
+        assert self.nobody is not None
+        self.remote = {
+            name: self.remote.get(name) or RemoteLink(router, state, self.sockets.send, self._on_broken)
+            for name, state in self.shards.by_name.items()
+        }
+        router.set_links([*self.remote.values(), self.nobody])
+        self._set_table(router)
+
+    def _set_table(self, router: Router) -> None:
+        shards = self.shards
+        router.records.set_links(shards.table, shards.first, shards.copies)
+
+    def _on_broken(self) -> None:
+        self.look(milliseconds())
 
     async def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Connect, and wait a little for all shards."""
@@ -131,14 +131,12 @@ class ShardLinks:
             self.timer.cancel()
         self.sockets.close()
 
-    def _hello(self, now: int) -> Hello:
-        return self.shards.me.hello(now, self.report())
-
     def _tick(self) -> None:
         self.timer = asyncio.get_running_loop().call_later(TICK, self._tick)  # also if what follows fails
         now = milliseconds()
         self._beat(now)
-        self.sockets.tick()
+        self.sockets.tick(now)
+        self.sockets.send_all(self.shards.tick(now, self.report()))
         self.look(now)
 
     def _beat(self, now: int) -> None:
@@ -147,8 +145,11 @@ class ShardLinks:
 
     def look(self, now: int) -> None:
         """See who is heard, and whom to ask."""
+        before = bytes(self.shards.usable)
         if self.shards.look(now):
             self._reroute()
+            if before != self.shards.usable:
+                self._tell_away()
         # With nobody heard there is nothing to wait for.
         self.asked = [link for link, usable in zip(self.shards.links, self.shards.usable, strict=True) if usable]
         if not self.heard.is_set() and self.shards.all_heard():
@@ -157,23 +158,25 @@ class ShardLinks:
     def _reroute(self) -> None:
         """Other shards answer from now on; what waits for one that is silent is lost, as it cannot be asked."""
         assert self.router is not None
-        records = self.router.records
-        records.set_links(memoryview(self.shards.table).cast("B"))
-        for index, link in enumerate(self.remote):
+        self._set_table(self.router)
+        for index, link in enumerate(self.remote.values()):
             if not self.shards.usable[index]:
-                link.shed += records.drop(index)
+                link.shed += self.router.records.drop(index)
+
+    def _tell_away(self) -> None:
         if away := self.shards.away():
             log.warning("silent or stopping, so others answer for them: %s", ", ".join(away))
         else:
             log.info("all shards are heard")
 
-    def _take(self, index: int, frame: memoryview, now: int) -> None:
+    def _take(self, name: str, frame: memoryview, now: int) -> None:
         assert self.router is not None
         self._beat(now)
-        if self.shards.take(index, frame, now):
+        if self.shards.take(name, frame, now):
             self.router.take_replies(frame, self.sockets.address)
             self.answer()
-        if self.router.records.waiting(index):  # there may be room again
+        link = self.shards.by_name.get(name)
+        if link is not None and self.router.records.waiting(self.shards.links.index(link)):  # there may be room again
             self.router.dispatch()
             self.answer()
 
@@ -190,9 +193,11 @@ class ShardLinks:
             return dict(zip(names, values, strict=True))
 
         states = self.shards.links
-        yield metrics.named("shoal_link_frames", "Frames sent", "shard", by_shard(link.frames for link in self.remote))
+        yield metrics.named(
+            "shoal_link_frames", "Frames sent", "shard", by_shard(link.frames for link in self.remote.values())
+        )
         shed = "Records that could not be handed to their shard"
-        yield metrics.named("shoal_link_shed", shed, "shard", by_shard(link.shed for link in self.remote))
+        yield metrics.named("shoal_link_shed", shed, "shard", by_shard(link.shed for link in self.remote.values()))
         unanswered = "Frames of records without an answer"
         yield metrics.named_gauge(
             "shoal_link_unanswered", unanswered, "shard", by_shard(link.unanswered for link in states)
@@ -204,6 +209,10 @@ class ShardLinks:
         late = "Pongs that came too late"
         yield metrics.named("shoal_link_late_pongs", late, "shard", by_shard(link.late for link in states))
         yield metrics.named("shoal_link_dropped", "Frames not taken, by reason", "reason", self.shards.dropped)
+        if self.router is not None:
+            copies = "Copies of records for other shards: sent, and those that found no room"
+            sent = {"sent": self.router.copied, "no_room": self.router.records.uncopied}
+            yield metrics.named("shoal_record_copies", copies, "fate", sent)
         if self.nobody is not None:
             yield metrics.counter("shoal_empty_answers", "Announces answered without a shard", self.nobody.answered)
             unasked = "Scrapes that no shard could be asked for"

@@ -1,7 +1,8 @@
 """A shard as others see it over links: frames and the time in, frames out. Sans-I/O: no socket, no clock of its own.
 
 A PING makes its sender known: its boot and tick are what replies to it must name. RECORDS are applied if they are for
-this life and not too old, and answered by REPLIES, if need be empty. What is not taken is dropped and counted.
+this life and not too old, and answered by REPLIES, if need be empty; PULL by SLICE. What is not taken is dropped and
+counted. `take` has what others send of themselves, `hear` what other shards answer; copies.py decides on slices.
 """
 
 from __future__ import annotations
@@ -12,12 +13,16 @@ from struct import Struct
 from typing import TYPE_CHECKING
 
 from common import control, frames
-from common.control import Hello, pack_header, pack_hello
+from common.control import FrameError, Hello, pack_header, pack_hello
+from common.topology import links_of, pings
+from shard.copies import Copies
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-    from common.topology import Self
+    from common.link_state import LinkState
+    from common.topology import Self, Topology
+    from shard.copies import Out, Timing
     from shard.service import ShardWorker
 
 RECEIVER = Struct("<QQ")  # boot and tick, in a header
@@ -52,26 +57,51 @@ class Peer:
 
 
 class ShardMachine:
-    """Answers frames. `report`: what pongs carry; `status`: the answer to STATUS; both JSON."""
+    """Answers frames, and asks other shards. `report`: what pongs carry; `status`: the answer to STATUS, given whether
+    it is to tell of each slice; both JSON. timing: of copies."""
 
-    def __init__(self, me: Self, worker: ShardWorker, report: Callable[[], bytes], status: Callable[[], bytes]) -> None:
+    def __init__(
+        self,
+        me: Self,
+        worker: ShardWorker,
+        report: Callable[[], bytes],
+        status: Callable[[bool], bytes],
+        now: int,
+        timing: Timing | None = None,
+    ) -> None:
         self.me = me
         self.worker = worker
         self.report = report
         self.status = status
-        self.states = me.topology.states_of(me.name)
         self.stopping = False
         self.peers: dict[bytes, Peer] = {}  # by routing id
+        self.links: dict[str, LinkState] = {}  # to the other shards
+        self.copies = Copies(me, worker, now, timing)
+        self.states = bytearray(control.states_length(me.topology.slices))
         self.dropped: Counter[str] = Counter(
             dict.fromkeys(
                 ("other_boot", "too_old", "malformed", "unknown_sender", "other_cluster", "unexpected", "crowd"), 0
             )
         )
-        worker.store.set_states(self.states)
+        self.configure(me.topology, now)
+
+    def configure(self, topology: Topology, now: int) -> None:
+        """Take up a configuration. Raises ValueError, and changes nothing, if it lacks this shard."""
+        topology.shards.index(self.me.name)
+        self.me.topology = topology
+        self.links = links_of(topology, self.links, self.me.name)
+        self.copies.configure(self.links, now)
 
     def beat(self, now: int) -> bool:
         """Whether the process had stood still, and begins another life; to be called before links are read."""
-        return self.me.life.beat(now)
+        if not self.me.life.beat(now):
+            return False
+        self.copies.begin_anew(now)
+        return True
+
+    def tick(self, now: int) -> Out:
+        """What is to be sent to other shards now; to be called some times a second, after `beat`."""
+        return [*pings(self.me, self.links.values(), now), *self.copies.tick(now)]
 
     def take(self, sender: bytes, frame: memoryview, now: int) -> bytes | memoryview | None:
         """Deal with a frame; the answer to its sender, if there is one, valid until the next call."""
@@ -81,13 +111,34 @@ class ShardMachine:
                 return self._answer(sender, head, frame, now)
             if head.kind == frames.PING:
                 return self._pong(sender, head.number, control.unpack_hello(frame), now)
+            if head.kind == frames.PULL:
+                return self._give(sender, head, frame, now)
             if head.kind == frames.STATUS:
-                return pack_header(frames.STATUS, head.number) + self.status()
+                return pack_header(frames.STATUS, head.number) + self.status(head.records != 0)
         except ValueError:
             self.dropped["malformed"] += 1
             return None
         self.dropped["unexpected"] += 1
         return None
+
+    def hear(self, name: str, frame: memoryview, now: int) -> Out:
+        """Deal with a frame that another shard sent over the link to it; what to send now."""
+        try:
+            head = control.header(frame)
+            if head.kind == frames.PONG:
+                if name in self.links:
+                    self.links[name].take_pong(head.number, control.unpack_hello(frame), now)
+                return []
+            if head.kind == frames.SLICE:
+                if reason := self.me.life.refuses(head.boot, head.tick, now):
+                    self.dropped[reason] += 1
+                    return []
+                return self.copies.take_chunk(name, head.number, frame, now)
+        except FrameError:
+            self.dropped["malformed"] += 1
+            return []
+        self.dropped["unexpected"] += 1
+        return []
 
     def forget(self, now: int) -> None:
         """Forget who has not pinged for long; to be called now and then."""
@@ -111,17 +162,36 @@ class ShardMachine:
         return told, len(self.peers) - len(told)
 
     def _answer(self, sender: bytes, head: control.Header, frame: memoryview, now: int) -> memoryview | None:
-        peer = self.peers.get(sender)
+        peer = self._known(sender)
         if peer is None:
-            self.dropped["unknown_sender"] += 1
             return None
         peer.last = head.number
-        if reason := self.me.life.refuses(head.boot, head.tick, now):
-            self.dropped[reason] += 1
+        if self._refuses(head, now):
             return None
         replies = self.worker.answer(frame)
         RECEIVER.pack_into(replies, frames.AT_BOOT, peer.hello.boot, peer.hello.tick)
         return replies
+
+    def _give(self, sender: bytes, head: control.Header, frame: memoryview, now: int) -> bytes | None:
+        peer = self._known(sender)
+        if peer is None or self._refuses(head, now):
+            return None
+        if peer.hello.role != frames.ROLE_SHARD:
+            self.dropped["unexpected"] += 1
+            return None
+        return self.copies.answer_pull(peer.hello, head.number, frame, now)
+
+    def _known(self, sender: bytes) -> Peer | None:
+        peer = self.peers.get(sender)
+        self.dropped["unknown_sender"] += peer is None
+        return peer
+
+    def _refuses(self, head: control.Header, now: int) -> bool:
+        """Whether a frame is for another life, or waited too long."""
+        reason = self.me.life.refuses(head.boot, head.tick, now)
+        if reason:
+            self.dropped[reason] += 1
+        return bool(reason)
 
     def _make_room(self, name: str) -> None:
         """A name has a few places: a process that comes again and again leaves those of its former lives."""
@@ -130,12 +200,14 @@ class ShardMachine:
             del self.peers[min(same, key=lambda sender: self.peers[sender].heard)]
 
     def _pong(self, sender: bytes, number: int, hello: Hello, now: int) -> bytes | None:
+        self.worker.store.pack_states(self.states)
+        states = bytes(self.states)
         mine = self.me.hello(now, self.report())
         if (hello.cluster, hello.slices) != (mine.cluster, mine.slices):
             # It is told so, as its operator must hear of it; nothing else of it is taken.
             self.dropped["other_cluster"] += 1
             self.peers.pop(sender, None)
-            return pack_hello(frames.PONG, number, mine._replace(states=self.states, report=b""))
+            return pack_hello(frames.PONG, number, mine._replace(states=states, report=b""))
         if hello.role != frames.ROLE_GATEWAY:
             hello = hello._replace(report=b"")  # nobody reads it
         peer = self.peers.get(sender)
@@ -146,6 +218,4 @@ class ShardMachine:
             self._make_room(hello.name)
             peer = self.peers[sender] = Peer(hello, now)
         peer.hello, peer.heard = hello, now
-        return pack_hello(
-            frames.PONG, number, mine._replace(stopping=self.stopping, last=peer.last, states=self.states)
-        )
+        return pack_hello(frames.PONG, number, mine._replace(stopping=self.stopping, last=peer.last, states=states))

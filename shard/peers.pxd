@@ -14,6 +14,9 @@ cdef class Peers:
     cdef unsigned long long secret
     cdef unsigned long long[::1] totals
     cdef unsigned int[::1] entries
+    cdef unsigned int[::1] held
+    cdef Py_ssize_t slice_id
+    cdef bint purging
     cdef Py_ssize_t[::1] at
     cdef Py_ssize_t[::1] owner
     cdef Py_ssize_t groups

@@ -62,7 +62,7 @@ def stride_of(kind: u32) -> size:
 class Peers:
     """Looks up, stores and removes the peers of the swarm at hand; counts all peers of the store."""
 
-    def __init__(self, arena: Arena, lifetime: u32, secret: u64):
+    def __init__(self, arena: Arena, slices: u32, lifetime: u32, secret: u64):
         self.arena = arena
         self.words = arena.words
         self.directories = Directories(arena, secret)
@@ -71,6 +71,9 @@ class Peers:
         self.lifetime = lifetime
         self.secret = secret
         self.totals = memoryview(bytearray(8 * 12)).cast("Q")
+        self.held = memoryview(bytearray(4 * 2 * slices)).cast("I")  # of each slice leechers, then seeders
+        self.slice_id = 0  # that of the swarm at hand
+        self.purging = False  # a sweep removes whoever it meets
         self.entries = memoryview(bytearray(4 * 2 * (1 << 15))).cast("I")
         self.at = memoryview(bytearray(8 * 16)).cast("q")
         self.owner = memoryview(bytearray(8 * 16)).cast("q")
@@ -167,11 +170,13 @@ class Peers:
             self.entries[one] += 1
             self.entries[other] += 1
             self.totals[total] += 1
+            self.held[2 * self.slice_id + (total & 1)] += 1
         else:
             self.stored -= 1
             self.entries[one] -= 1
             self.entries[other] -= 1
             self.totals[total] -= 1
+            self.held[2 * self.slice_id + (total & 1)] -= 1
 
     def source(self) -> u64:
         """The address of the peer at hand, /32 or /64, as a word."""
@@ -536,7 +541,7 @@ class Peers:
         while k > 0:
             k -= 1
             meta = self.words[self.meta_at(p, k, self.stride)]
-            if ((now - meta) & SECONDS) > self.lifetime:
+            if self.purging or ((now - meta) & SECONDS) > self.lifetime:
                 for n in range(self.stride):
                     self.peer[n] = self.words[p + 2 + k * self.stride + n]
                 if meta & PARTIAL:

@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING
 
 import zmq
 
-from common import control, frames, keys, links, metrics, process
+from common import frames, keys, links, metrics, process
 from common.clock import SteadyClock
 from common.config_errors import ConfigError
-from common.control import FrameError
 from common.life import Life, milliseconds
 from common.link_sockets import TICK as LINK_TICK
 from common.link_sockets import LinkSockets
-from common.link_state import PING_EVERY, LinkState
+from common.link_state import PING_EVERY
 from common.process import AdminServer, Periodic
 from common.rate import Rate
 from common.topology import Self, Topology
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
 
     from common.config import Config, Shard
-    from common.control import Hello
     from common.process import Start
 
 log = logging.getLogger(__name__)
@@ -44,32 +42,29 @@ class ShardProcess:
 
     def __init__(self, config: Config, shard: Shard) -> None:
         self.config = config
+        self.config_refused = ""
         self.own = shard
         self.context: links.Context = zmq.Context()
         node = config.node_of(shard)
         mine = links.key_pair(keys.node_key(config, node))
-        topology = Topology(config, keys.cluster_key(config))
-        me = Self(topology, Life(milliseconds()), frames.ROLE_SHARD, str(shard.name))
-        self.owned = len(topology.ring.slices_of(topology.shards.index(me.name)))
+        self.cluster_key = keys.cluster_key(config)
+        topology = Topology(config, self.cluster_key)
+        now = milliseconds()
+        me = Self(topology, Life(now), frames.ROLE_SHARD, str(shard.name))
         self.worker = ShardWorker(config, shard, SteadyClock())
-        self.machine = ShardMachine(me, self.worker, lambda: self.report, self._status)
+        self.machine = ShardMachine(me, self.worker, lambda: self.report, self._status, now)
         address = config.bind_of(shard)
         self.server = LinkServer(self.context, address, mine, links.known_keys(config), self.machine)
-        others = [
-            (LinkState(other.name, topology.slices, topology.cluster), address)
-            for other, address in zip(config.shards, links.addresses(config), strict=True)
-            if other is not shard
-        ]
-        self.others = LinkSockets(
-            self.context, [at for _, at in others], mine, [state for state, _ in others], self._hello, self._hear
-        )
+        self.others = LinkSockets(self.context, mine, self._hear)
         self.facts = {"shard": str(shard.name), "node": node, "version": version("shoal-tracker")}
         self.periodic = Periodic(self.facts)
         self.admin = AdminServer(config.admin_of(shard), self.periodic.health)
         self.admin.metrics.sources += [self.worker, self]
         self.rate = Rate()
-        self.began = milliseconds()
+        self.began = now
+        self.answered: tuple[object, bytes] = (None, b"")
         self.report = b"{}"
+        self._link()
 
     async def start(self) -> None:
         """Begin to hear others. Raises AdminError, LinkError."""
@@ -94,27 +89,38 @@ class ShardProcess:
         self.context.destroy(0)
 
     def hang_up(self) -> None:
-        """There is nothing that could have changed."""
+        """There is nothing else that could have changed."""
+
+    def reconfigure(self, config: Config) -> None:
+        """Take up another configuration. Raises ConfigError, and changes nothing, if it lacks this shard."""
+        self.own = process.choose(config.shards, self.machine.me.name, "shards")
+        before = self.machine.copies.totals()
+        self.machine.configure(Topology(config, self.cluster_key), milliseconds())
+        self.config = config
+        self._link()
+        after = self.machine.copies.totals()
+        log.info(
+            "version %d of the configuration: %d slices should be here; %d to fill, %d leave",
+            config.version,
+            after["wanted"],
+            after["part"] - before["part"],
+            after["leaving"] - before["leaving"],
+        )
 
     def tell(self) -> None:
         """Print where others reach this shard."""
         print(f"shard {self.own.name}: {self.config.bind_of(self.own)}", flush=True)
 
-    def _hello(self, now: int) -> Hello:
-        return self.machine.me.hello(now)
+    def _link(self) -> None:
+        """Link to the other shards of the configuration; let in whose keys it has."""
+        where = {name: at for name, at in links.addresses(self.config).items() if name in self.machine.links}
+        self.others.set_shards(where, self.machine.links)
+        self.server.admit(links.known_keys(self.config))
 
-    def _hear(self, index: int, frame: memoryview, now: int) -> None:
-        """A frame of another shard: only pongs are expected here."""
+    def _hear(self, name: str, frame: memoryview, now: int) -> None:
+        """A frame of another shard, over the link to it."""
         self._beat(now)
-        try:
-            head = control.header(frame)
-            if head.kind == frames.PONG:
-                self.others.states[index].take_pong(head.number, control.unpack_hello(frame), now)
-                return
-        except FrameError:
-            self.machine.dropped["malformed"] += 1
-            return
-        self.machine.dropped["unexpected"] += 1
+        self.others.send_all(self.machine.hear(name, frame, now))
 
     def _beat(self, now: int) -> None:
         if self.machine.beat(now):
@@ -123,13 +129,24 @@ class ShardProcess:
     def _look(self) -> None:
         now = milliseconds()
         self._beat(now)
-        self.others.tick()
+        self.others.tick(now)
+        self.others.send_all(self.machine.tick(now))
+
+    def _totals(self) -> dict[str, int]:
+        """What is stored of slices for which gateways ask this shard, so that copies do not count twice."""
+        copies = self.machine.copies
+        heard = [(source.was_heard, source.states) for source in copies.sources.values()]
+        known = (copies.topology, bytes(self.machine.states), heard)
+        if known != self.answered[0]:
+            self.answered = (known, bytes(copies.answered_here()))
+        torrents, leechers, seeders = self.worker.store.totals(self.answered[1])
+        return {"torrents": torrents, "seeders": seeders, "leechers": leechers}
 
     def _make_report(self) -> None:
         """What pongs tell, made once a second."""
         self.machine.forget(milliseconds())
         self.rate.note(self.worker.announces())
-        told = {**self.facts, **self.worker.totals(), "announces_per_s": round(self.rate.per_second)}
+        told = {**self.facts, **self._totals(), "announces_per_s": round(self.rate.per_second)}
         self.report = json.dumps(told, separators=(",", ":")).encode()
 
     def _tell_figures(self) -> None:
@@ -143,7 +160,7 @@ class ShardProcess:
             extra={"unlimited": True},
         )
 
-    def _status(self) -> bytes:
+    def _status(self, with_slices: bool) -> bytes:
         """The answer to STATUS."""
         now = milliseconds()
         me = self.machine.me
@@ -155,17 +172,19 @@ class ShardProcess:
                 "announces_per_s": round(self.rate.per_second),
                 "uptime_s": (now - self.began) // 1000,
                 "boot": f"{me.life.boot:016x}",
-                "strays": self.worker.store.stray_count(),
                 "stalls": me.life.stalls,
                 "stopping": self.machine.stopping,
                 "config_version": me.topology.version,
+                "config_refused": self.config_refused,
                 "table": f"{me.topology.table:016x}",
-                "slices": {"full": self.owned},
+                "slices": self.machine.copies.totals(),
+                "copies": self.machine.copies.show(now),
+                "held": self.machine.copies.held() if with_slices else {},
                 "memory": {"taken": self.worker.store.bytes_taken(), "ceiling": int(self.own.memory)},
                 "dropped": dict(self.machine.dropped),
                 "refused": self._refused(),
                 "unlisted": unlisted,
-                "links": [link.show(now) for link in self.others.states],
+                "links": [link.show(now) for link in self.machine.links.values()],
             }
         )
         return f'{told[:-1]}, "peers": [{", ".join(peers)}]}}'.encode()
@@ -181,6 +200,10 @@ class ShardProcess:
         yield metrics.gauge("shoal_link_processes", "Processes that ping this shard", len(self.machine.peers))
         yield metrics.counter("shoal_stalls", "Times that the process stood still", self.machine.me.life.stalls)
         yield metrics.histogram("shoal_frame_bytes", "Frames by their length", self.server.frame_sizes)
+        copies = self.machine.copies
+        yield metrics.named_gauge("shoal_slices", "Slices by what this shard has of them", "state", copies.totals())
+        kinds = "Copies of slices: pulls begun, of them without news, chunks, bytes and peers merged, slices dropped"
+        yield metrics.named("shoal_copies", kinds, "kind", copies.counts)
 
 
 def make(start: Start) -> ShardProcess:

@@ -44,6 +44,12 @@ class LinkServer:
         links.bind(self.sock, self.address)
         self.watched = links.Watched(loop, self.sock, self._receive)
 
+    def admit(self, known: Iterable[bytes]) -> None:
+        """Let these public keys in from now on, and no others."""
+        self.known = known
+        if self.doorman is not None:
+            self.doorman.known = frozenset(known)
+
     def close(self) -> None:
         """Close all links."""
         if self.doorman is not None:

@@ -52,6 +52,7 @@ class ShardWorker:
             secrets.randbits(64),
         )
         self.replies = allocate(REPLIES, huge=REPLIES)
+        self.chunk = allocate(frames.CHUNK)  # of a slice, for another shard
         self.random = Random(secrets.randbits(64))
         self.longest_step = 0  # thread CPU nanoseconds of the longest sweep step
         self.debt = 0.0  # steps that the sweep is behind

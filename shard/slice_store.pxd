@@ -26,12 +26,17 @@ cdef class SliceStore:
     cdef unsigned int[::1] newcomers
     cdef unsigned long long[::1] counts
     cdef unsigned char[::1] cursor
+    cdef unsigned char[::1] spare
     cdef public Py_ssize_t cached
     cdef Ahead ahead
     cdef unsigned long long[::1] line
     cdef unsigned char[::1] line_bytes
     cdef bint full
-    cdef unsigned char[::1] whole
+    cdef unsigned char[::1] states
+    cdef unsigned long long[::1] changes
+    cdef unsigned int[::1] asked
+    cdef readonly unsigned long long arrivals
+    cdef readonly unsigned long long dropped
     cdef const unsigned char[::1] frame
     cdef unsigned char[::1] out
 
@@ -43,6 +48,7 @@ cdef class SliceStore:
     cdef void _ask_blocks(self, Py_ssize_t many) noexcept nogil
     cdef Py_ssize_t _slice_of(self, Py_ssize_t at) noexcept nogil
     cdef Py_ssize_t _answer(self, Py_ssize_t at, Py_ssize_t to, unsigned int now) noexcept nogil
+    cdef void _note_change(self, Py_ssize_t s) noexcept nogil
     cdef unsigned int _refresh(self, Py_ssize_t slot, unsigned int seeder, unsigned int event, unsigned int now) noexcept nogil
     cdef bint _rewrite(self, Py_ssize_t slot, unsigned int seeder, unsigned int meta, bint partial) noexcept nogil
     cdef void _complete(self) noexcept nogil
@@ -51,14 +57,15 @@ cdef class SliceStore:
     cdef void _forget_empty(self, Py_ssize_t s, Py_ssize_t slot, unsigned int now) noexcept nogil
     cdef bint _may_make_swarm(self, unsigned int now) noexcept nogil
     cdef Py_ssize_t _scraped(self, Py_ssize_t at, Py_ssize_t to) noexcept nogil
-    cdef Py_ssize_t _listed(self, Py_ssize_t at, Py_ssize_t to, unsigned int kind, unsigned int status) noexcept nogil
+    cdef Py_ssize_t _listed(self, Py_ssize_t at, Py_ssize_t to, unsigned int kind, unsigned int status, unsigned int now) noexcept nogil
+    cdef bint _may_lack(self, Py_ssize_t s, unsigned int now) noexcept nogil
     cdef void _write_line(self, Py_ssize_t at, Py_ssize_t to) noexcept nogil
     cdef Py_ssize_t _list_family(self, unsigned int family, bint local, unsigned int seeder, Py_ssize_t want, Py_ssize_t to) noexcept nogil
     cdef void _note(self, unsigned char[::1] cursor, Py_ssize_t slot) noexcept nogil
     cdef void _resume(self, unsigned char[::1] cursor, Py_ssize_t slot) noexcept nogil
-    cdef Py_ssize_t _sweep_slice(self, Py_ssize_t s, unsigned int now, Py_ssize_t budget) noexcept nogil
+    cdef Py_ssize_t _sweep_slice(self, Py_ssize_t s, unsigned char[::1] cursor, unsigned int now, Py_ssize_t budget) noexcept nogil
     cdef void _expire_swarm(self, Py_ssize_t s, Py_ssize_t slot, unsigned int now) noexcept nogil
     cdef Py_ssize_t _dump(self, Py_ssize_t s, unsigned char[::1] cursor, unsigned int now) noexcept nogil
     cdef Py_ssize_t _load(self, Py_ssize_t s, const unsigned char[::1] chunk, unsigned int now) noexcept nogil
-    cdef Py_ssize_t _load_section(self, Py_ssize_t slot, const unsigned char[::1] chunk, Py_ssize_t at, unsigned int now) noexcept nogil
+    cdef Py_ssize_t _load_section(self, Py_ssize_t s, Py_ssize_t slot, const unsigned char[::1] chunk, Py_ssize_t at, unsigned int now) noexcept nogil
     cdef bint _merge_peer(self, Py_ssize_t slot, const unsigned char[::1] chunk, Py_ssize_t at, unsigned int kind, unsigned int age, unsigned int bits, unsigned int now) noexcept nogil

@@ -61,7 +61,11 @@ FLAG_BOTH_FAMILIES = cython.declare(u32, frames.FLAG_BOTH_FAMILIES)
 FLAG_IPV6 = cython.declare(u32, frames.FLAG_IPV6)
 FLAG_EXEMPT = cython.declare(u32, frames.FLAG_EXEMPT)
 STATUS_NOT_STORED = cython.declare(u32, frames.STATUS_NOT_STORED)
+STATE_NONE = cython.declare(u32, frames.STATE_NONE)
+STATE_PART = cython.declare(u32, frames.STATE_PART)
+STATE_LEAVING = cython.declare(u32, frames.STATE_LEAVING)
 STATE_FULL = cython.declare(u32, frames.STATE_FULL)
+FEW = cython.declare(size, 10)  # peers of an answer below which one that may lack some is asked for again soon
 SHORT_INTERVAL = cython.declare(u32, frames.SHORT_INTERVAL)
 SHORT_INTERVALS = cython.declare(u32, frames.SHORT_INTERVALS)
 MAX_WANT = cython.declare(size, frames.MAX_WANT)
@@ -100,7 +104,7 @@ FIXED = 8 * 12 + 4 * 2 * (1 << 15) + 4 * (1 << 15)  # bytes of counters, whateve
 
 def overhead(slices: int) -> int:
     """Bytes that a store of so many slices needs beside its arena."""
-    return slices * 12 + FIXED
+    return slices * 33 + FIXED
 
 
 @cython.cclass
@@ -125,7 +129,7 @@ class SliceStore:
         frame_count: size = frames_in(len(memory))
         self.arena = Arena(memory[: frame_count * 4096], memory[frame_count * 4096 :])
         self.tables = Tables(self.arena, slices)
-        self.peers = Peers(self.arena, lifetime, secret)
+        self.peers = Peers(self.arena, slices, lifetime, secret)
         self.listing = Listing(self.peers, secret)
         self.words = self.arena.words
         self.raw = self.arena.raw
@@ -139,6 +143,7 @@ class SliceStore:
         self.newcomers = memoryview(bytearray(4 * (1 << 15))).cast("I")
         self.counts = memoryview(bytearray(8 * counters.SHARD)).cast("Q")
         self.cursor = memoryview(bytearray(32))
+        self.spare = memoryview(bytearray(32))
         # Frames of the arena that the processor's caches hold anyway; few, as between two batches the system
         # itself needs them for the datagrams.
         self.cached = 64
@@ -146,19 +151,78 @@ class SliceStore:
         self.line = memoryview(bytearray(32)).cast("Q")
         self.line_bytes = memoryview(self.line).cast("B")
         self.full = False
-        self.whole = memoryview(bytearray(b"\1" * slices))
+        self.states = memoryview(bytearray([frames.STATE_FULL]) * slices)
+        self.changes = memoryview(bytearray(8 * slices)).cast("Q")
+        self.asked = memoryview(bytearray(4 * slices)).cast("I")
+        self.arrivals = 0
+        self.dropped = 0
         self._let_go()
 
     # Doors
 
-    def set_states(self, states: View) -> None:
-        """What is there of each slice: 2 bits each (frames.STATE_*). Who asks for one that is not full is told to
-        come back soon."""
+    def set_state(self, slice_id: u32, state: u32) -> None:
+        """What is there of a slice: frames.STATE_*. Who asks for one that may lack peers, and gets few, is told to
+        come back soon. A record that is stored in one of which there was nothing makes that part; see `arrivals`."""
+        if slice_id >= self.slices or state > STATE_FULL:
+            raise ValueError("no such slice, or no such state")
+        self.states[slice_id] = state
+
+    def pack_states(self, out: u8[::1]) -> None:
+        """Write the states of all slices, 2 bits each."""
         s: size
-        if len(states) != (self.slices + 3) // 4:
+        if len(out) != (self.slices + 3) // 4:
             raise ValueError("2 bits for each slice")
+        for s in range(len(out)):
+            out[s] = 0
         for s in range(self.slices):
-            self.whole[s] = 1 if (states[s >> 2] >> (2 * (s & 3)) & 3) == STATE_FULL else 0
+            out[s >> 2] |= self.states[s] << (2 * (s & 3))
+
+    def state_of(self, slice_id: u32) -> int:
+        """What is there of a slice."""
+        return self.states[slice_id]
+
+    def changes_of(self, slice_id: u32) -> int:
+        """How many records were stored in a slice, and merges changed something there; never reset."""
+        return self.changes[slice_id]
+
+    def asked_at(self, slice_id: u32) -> int:
+        """When an announce was last answered from a slice that is not full: `now` of `answer`, 0 for never."""
+        return self.asked[slice_id]
+
+    def held(self, slice_id: u32) -> tuple[int, int, int]:
+        """Swarms, leechers and seeders of a slice."""
+        if slice_id >= self.slices:
+            raise ValueError("no such slice")
+        return self.tables.filled[slice_id], self.peers.held[2 * slice_id], self.peers.held[2 * slice_id + 1]
+
+    def totals(self, which: View) -> tuple[int, int, int]:
+        """Swarms, leechers and seeders of all slices whose byte in `which` is not 0."""
+        s: size
+        swarms: u64 = 0
+        leechers: u64 = 0
+        seeders: u64 = 0
+        if len(which) != self.slices:
+            raise ValueError("a byte for each slice")
+        for s in range(self.slices):
+            if which[s] != 0:
+                swarms += self.tables.filled[s]
+                leechers += self.peers.held[2 * s]
+                seeders += self.peers.held[2 * s + 1]
+        return swarms, leechers, seeders
+
+    def drop(self, slice_id: u32, now: u32, budget: size) -> int:
+        """Forget what is there of a slice, about `budget` steps of it; returns how many swarms are left."""
+        expired: u64 = self.peers.expired
+        if slice_id >= self.slices:
+            raise ValueError("no such slice")
+        self.peers.purging = True
+        self.spare[23] = 0
+        self.peers.slice_id = slice_id
+        self._sweep_slice(slice_id, self.spare, now, budget)
+        self.peers.purging = False
+        self.dropped += self.peers.expired - expired
+        self.peers.expired = expired
+        return self.tables.filled[slice_id]
 
     def answer(self, frame: View, out: u8[::1], now: u32, entropy: u64) -> int:
         """Apply a frame of records in order and write the frame of their replies; returns its length.
@@ -216,7 +280,8 @@ class SliceStore:
         s: size
         while done < budget:
             s = self.swept % self.slices
-            done += self._sweep_slice(s, now, budget - done)
+            self.peers.slice_id = s
+            done += self._sweep_slice(s, self.cursor, now, budget - done)
             if self.cursor[23] == 0:
                 self.swept += 1
                 if self.swept % self.slices == 0:
@@ -273,6 +338,7 @@ class SliceStore:
         if at != len(chunk):
             raise ValueError("a chunk's length is not that of its sections")
         self.full = False
+        self.peers.slice_id = slice_id
         merged: size = self._load(slice_id, chunk, now)
         if self.full:
             raise MemoryError("the memory ceiling keeps peers from being loaded")
@@ -285,15 +351,6 @@ class SliceStore:
     def swarm_count(self) -> int:
         """Swarms stored, those without peers included."""
         return self.tables.swarms
-
-    def stray_count(self) -> int:
-        """Swarms of slices that are not full here, those without peers included: another shard may have them too."""
-        s: size
-        many: u64 = 0
-        for s in range(self.slices):
-            if self.whole[s] == 0:
-                many += self.tables.filled[s]
-        return many
 
     def bytes_taken(self) -> int:
         """Bytes in use of the memory ceiling."""
@@ -389,6 +446,7 @@ class SliceStore:
             return self._scraped(at, to)
         self._take_endpoint(at, kind)
         self.peers.take_peer(kind)
+        self.peers.slice_id = s
         if event == EVENT_STOPPED:
             self.counts[STOPPED] += 1
             if slot != 0 and self.peers.find(seeder):
@@ -396,11 +454,21 @@ class SliceStore:
         elif slot != 0 and self.peers.find(seeder):
             self.counts[REFRESHED] += 1
             status = self._refresh(slot, seeder, event, now)
+            self._note_change(s)
         else:
             status = self._store(s, slot, tag, at, seeder, event, now)
+            if status == 0:
+                self._note_change(s)
         if flags & FLAG_NO_REPLY:
             return to
-        return self._listed(at, to, kind, status)
+        return self._listed(at, to, kind, status, now)
+
+    def _note_change(self, s: size) -> cython.void:
+        """Count what other copies of a slice may lack; what was nothing is now a part."""
+        self.changes[s] += 1
+        if self.states[s] == STATE_NONE:
+            self.states[s] = STATE_PART
+            self.arrivals += 1
 
     def _refresh(self, slot: size, seeder: u32, event: u32, now: u32) -> u32:
         """A known peer announced again: its time, role and bits; returns the reply's status."""
@@ -517,7 +585,7 @@ class SliceStore:
             if self.peers.leechers > 0:
                 partial = self.word32(head + 12)
         self.line[0] = REPLY
-        if self.whole[self._slice_of(at)] == 0:
+        if self.states[self._slice_of(at)] < STATE_LEAVING:
             self.line[0] |= cython.cast(u64, 1) << 40
         self.line[1] = cython.cast(u64, partial) | (cython.cast(u64, completed) << 32)
         self.line[2] = turn32(self.peers.seeders) | (turn32(completed) << 32)
@@ -525,7 +593,7 @@ class SliceStore:
         self._write_line(at, to)
         return to + REPLY
 
-    def _listed(self, at: size, to: size, kind: u32, status: u32) -> size:
+    def _listed(self, at: size, to: size, kind: u32, status: u32, now: u32) -> size:
         """The reply to an announce: counts and peers of the swarm at hand."""
         flags: u32 = self.frame[at + AT_EVENT]
         want: size = self.frame[at + AT_WANT]
@@ -553,17 +621,26 @@ class SliceStore:
         if kind >= PUBLIC6:
             self.line[0] |= cython.cast(u64, 2) << 40
         self.line[1] = cython.cast(u64, other) | (cython.cast(u64, completed) << 32)
-        if self.whole[self._slice_of(at)]:
+        if self._may_lack(self._slice_of(at), now) and own + other < FEW:
+            tenth = SHORT_INTERVAL + cython.cast(u32, self.listing.draw(SHORT_INTERVALS))
+        else:
             tenth = self.interval - tenth + cython.cast(u32, self.listing.draw(2 * tenth + 1))
             if tenth < 60:
                 tenth = 60
-        else:
-            tenth = SHORT_INTERVAL + cython.cast(u32, self.listing.draw(SHORT_INTERVALS))
-            self.line[0] |= cython.cast(u64, 1) << 40
         self.line[2] = turn32(tenth) | (turn32(self.peers.leechers) << 32)
         self.line[3] = turn32(self.peers.seeders)
         self._write_line(at, to)
         return end
+
+    def _may_lack(self, s: size, now: u32) -> cython.bint:
+        """Whether a slice may lack peers that others have, which the reply then says; notes who was asked."""
+        if self.states[s] == STATE_FULL:
+            return False
+        self.asked[s] = now
+        if self.states[s] == STATE_LEAVING:
+            return False
+        self.line[0] |= cython.cast(u64, 1) << 40
+        return True
 
     def _write_line(self, at: size, to: size) -> cython.void:
         """The fixed part of a reply: 16 bytes of `line`, the ticket of the record at `at`, 12 bytes of `line`."""
@@ -604,14 +681,14 @@ class SliceStore:
 
     # Sweeping
 
-    def _sweep_slice(self, s: size, now: u32, budget: size) -> size:
+    def _sweep_slice(self, s: size, cursor: u8[::1], now: u32, budget: size) -> size:
         """Sweep a slice from the cursor on; cursor[23] is 0 if its end was reached. Returns the steps."""
-        slot: size = self.tables.seek(s, self.cursor)
+        slot: size = self.tables.seek(s, cursor)
         done: size = 2
         swarms: u64
         if slot != 0:
             while slot < self.tables.end_of(s):
-                self._resume(self.cursor, slot)
+                self._resume(cursor, slot)
                 done += self.peers.sweep(slot, now, budget - done)
                 swarms = self.tables.swarms
                 if self.peers.resume_kind == 0:
@@ -619,12 +696,12 @@ class SliceStore:
                     if self.tables.swarms == swarms:
                         slot += 3
                     slot = self.tables.next_slot(slot, self.tables.end_of(s))
-                    self.cursor[23] = 0
+                    cursor[23] = 0
                 if done >= budget and slot < self.tables.end_of(s):
-                    self._note(self.cursor, slot)
+                    self._note(cursor, slot)
                     return done
             self.tables.trim(s)
-        self.cursor[23] = 0
+        cursor[23] = 0
         return done
 
     def _expire_swarm(self, s: size, slot: size, now: u32) -> cython.void:
@@ -632,7 +709,7 @@ class SliceStore:
         head: size = self.peers.at[0] - HEAD
         if self.peers.seeders + self.peers.leechers != 0:
             return
-        if self.word32(head + 12) != 0 and now - self.word32(head + 12) > 3600 * KEEP_HOURS:
+        if self.peers.purging or (self.word32(head + 12) != 0 and now - self.word32(head + 12) > 3600 * KEEP_HOURS):
             self.set32(head + 10, 0)
         self._forget_empty(s, slot, now)
 
@@ -678,13 +755,13 @@ class SliceStore:
             if slot == 0:
                 self.full = True
             else:
-                merged += self._load_section(slot, chunk, at, now)
+                merged += self._load_section(s, slot, chunk, at, now)
                 self.peers.walk(slot)
                 self._forget_empty(s, slot, now)
             at += SECTION + many * (stride + 3)
         return merged
 
-    def _load_section(self, slot: size, chunk: View, at: size, now: u32) -> size:
+    def _load_section(self, s: size, slot: size, chunk: View, at: size, now: u32) -> size:
         """Merge one section into its swarm; sets `full` if a peer found no room."""
         kind: u32 = chunk[at + 22]
         many: size = chunk[at + 23]
@@ -697,6 +774,7 @@ class SliceStore:
         self.peers.walk(slot)
         if completed > self.word32(self.peers.at[0] - HEAD + 10):
             self.set32(self.peers.at[0] - HEAD + 10, completed)
+            self.changes[s] += 1
         if many == 0 and self.peers.seeders + self.peers.leechers == 0:
             if now > 3600 * kind:
                 since = now - 3600 * kind
@@ -708,6 +786,7 @@ class SliceStore:
             if age <= self.peers.lifetime and self._merge_peer(slot, chunk, at, kind, age, chunk[at + stride + 2], now):
                 merged += 1
             at += stride + 3
+        self.changes[s] += merged
         return merged
 
     def _merge_peer(self, slot: size, chunk: View, at: size, kind: u32, age: u32, bits: u32, now: u32) -> cython.bint:
