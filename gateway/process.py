@@ -53,7 +53,7 @@ class GatewayProcess:
         facts = {"gateway": str(gateway.name), "node": node, "version": version("shoal-tracker")}
         self.periodic = Periodic(facts)
         told = Told(self._totals, lambda: self._health()["ok"] is True)
-        self.gateway = GatewayService(config, sockets, self.links.connect, self.links.count, told)
+        self.gateway = GatewayService(config, sockets, self.links.machine.connect, self.links.machine.count, told)
         self.links.answer = self.gateway.send_answers
         self.gateway.udp.busy = self.links.busy
         self.admin = AdminServer(config.admin_of(gateway), self._health)
@@ -117,7 +117,7 @@ class GatewayProcess:
             "answers_per_s": round(answers.per_second),
             "refusals_per_s": round(refusals.per_second),
             "connections": self.gateway.connections.open_places(),
-            "shed": sum(link.shed for link in self.links.remote.values()),
+            "shed": sum(link.shed for link in self.links.machine.remote.values()),
             "config_refused": self.config_refused[:300],
             "dropped": dict(self.shards.dropped),
             "links": self.links.links_report(),

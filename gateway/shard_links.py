@@ -9,18 +9,15 @@ from typing import TYPE_CHECKING
 from common import metrics
 from common.life import milliseconds
 from common.link_sockets import TICK, LinkSockets
-from gateway.remote_link import RemoteLink
-from gateway.router import Nobody
+from gateway.machine import GatewayMachine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from prometheus_client.metrics_core import Metric
 
-    from common.link_state import LinkState
     from common.links import Context, KeyPair
     from common.topology import Topology
-    from gateway.router import Router
     from gateway.shards import Shards
 
 log = logging.getLogger(__name__)
@@ -48,54 +45,15 @@ class ShardLinks:
         self.report = report
         self.sockets = LinkSockets(context, mine, self._take)
         self.sockets.set_shards(addresses, shards.by_name)
-        self.remote: dict[str, RemoteLink] = {}
-        self.nobody: Nobody | None = None
-        self.router: Router | None = None
-        self.asked: list[LinkState] = []  # shards that are heard and do not stop
+        self.machine = GatewayMachine(shards, self.sockets.send, milliseconds, self._tell_away)
         self.answer: Callable[[], None] = lambda: None
         self.timer: asyncio.TimerHandle | None = None
         self.heard = asyncio.Event()  # all shards, for the first time
 
-    @property
-    def count(self) -> int:
-        """Frames of records that are needed: one a shard, and one for nobody."""
-        return len(self.shards.links) + 1
-
-    def connect(self, router: Router) -> None:
-        """Give the router its links."""
-        self.router = router
-        self.nobody = Nobody(router)
-        self._link(router)
-
     def reconfigure(self, topology: Topology, addresses: dict[str, tuple[str, bytes]]) -> None:
-        """Take up another configuration. What waits for shards is sent before: places in frames are others then."""
-        router = self.router
-        assert router is not None
-        router.dispatch()
-        for index, link in enumerate(self.remote.values()):
-            if router.records.waiting(index):
-                link.send_now(index)
-        self.shards.configure(topology)
+        """Take up another configuration."""
+        self.machine.configure(topology, milliseconds())
         self.sockets.set_shards(addresses, self.shards.by_name)
-        self._link(router)
-        self.look(milliseconds())
-
-    def _link(self, router: Router) -> None:
-        """The links, in the order of the table."""
-        assert self.nobody is not None
-        self.remote = {
-            name: self.remote.get(name) or RemoteLink(router, state, self.sockets.send, self._on_broken)
-            for name, state in self.shards.by_name.items()
-        }
-        router.set_links([*self.remote.values(), self.nobody])
-        self._set_table(router)
-
-    def _set_table(self, router: Router) -> None:
-        shards = self.shards
-        router.records.set_links(shards.table, shards.first, shards.copies)
-
-    def _on_broken(self) -> None:
-        self.look(milliseconds())
 
     async def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Connect, and wait a little for all shards."""
@@ -114,10 +72,10 @@ class ShardLinks:
         batches are large: then a shard may have the next frame at hand while the gateway deals with replies.
         """
         enough = 1 if many < LARGE else 2
-        for link in self.asked:
+        for link in self.machine.asked:
             if link.unanswered < enough:
                 return False
-        return bool(self.asked)
+        return bool(self.machine.asked)
 
     async def finish(self) -> None:
         """Wait a little for replies that are under way."""
@@ -136,49 +94,26 @@ class ShardLinks:
         now = milliseconds()
         self._beat(now)
         self.sockets.tick(now)
-        self.sockets.send_all(self.shards.tick(now, self.report()))
-        self.look(now)
+        self.machine.tick(now, self.report())
+        if not self.heard.is_set() and self.shards.all_heard():
+            self.heard.set()
 
     def _beat(self, now: int) -> None:
         if self.shards.beat(now):
             log.warning("the process had stood still: replies that waited meanwhile are not taken")
 
-    def look(self, now: int) -> None:
-        """See who is heard, and whom to ask."""
-        before = bytes(self.shards.usable)
-        if self.shards.look(now):
-            self._reroute()
-            if before != self.shards.usable:
-                self._tell_away()
-        # With nobody heard there is nothing to wait for.
-        self.asked = [link for link, usable in zip(self.shards.links, self.shards.usable, strict=True) if usable]
-        if not self.heard.is_set() and self.shards.all_heard():
-            self.heard.set()
-
-    def _reroute(self) -> None:
-        """Other shards answer from now on; what waits for one that is silent is lost, as it cannot be asked."""
-        assert self.router is not None
-        self._set_table(self.router)
-        for index, link in enumerate(self.remote.values()):
-            if not self.shards.usable[index]:
-                link.shed += self.router.records.drop(index)
+    def _take(self, name: str, frame: memoryview, now: int) -> None:
+        self._beat(now)
+        if self.machine.take(name, frame, self.sockets.address, now):
+            self.answer()
+        if self.machine.go_on(name):
+            self.answer()
 
     def _tell_away(self) -> None:
         if away := self.shards.away():
             log.warning("silent or stopping, so others answer for them: %s", ", ".join(away))
         else:
             log.info("all shards are heard")
-
-    def _take(self, name: str, frame: memoryview, now: int) -> None:
-        assert self.router is not None
-        self._beat(now)
-        if self.shards.take(name, frame, now):
-            self.router.take_replies(frame, self.sockets.address)
-            self.answer()
-        link = self.shards.by_name.get(name)
-        if link is not None and self.router.records.waiting(self.shards.links.index(link)):  # there may be room again
-            self.router.dispatch()
-            self.answer()
 
     def links_report(self) -> list[dict[str, object]]:
         """Each link, for the operator."""
@@ -187,6 +122,7 @@ class ShardLinks:
 
     def metrics(self) -> Iterable[Metric]:
         """What the links counted."""
+        machine = self.machine
         names = [link.name for link in self.shards.links]
 
         def by_shard(values: Iterable[int]) -> dict[str, int]:
@@ -194,10 +130,10 @@ class ShardLinks:
 
         states = self.shards.links
         yield metrics.named(
-            "shoal_link_frames", "Frames sent", "shard", by_shard(link.frames for link in self.remote.values())
+            "shoal_link_frames", "Frames sent", "shard", by_shard(link.frames for link in machine.remote.values())
         )
         shed = "Records that could not be handed to their shard"
-        yield metrics.named("shoal_link_shed", shed, "shard", by_shard(link.shed for link in self.remote.values()))
+        yield metrics.named("shoal_link_shed", shed, "shard", by_shard(link.shed for link in machine.remote.values()))
         unanswered = "Frames of records without an answer"
         yield metrics.named_gauge(
             "shoal_link_unanswered", unanswered, "shard", by_shard(link.unanswered for link in states)
@@ -209,13 +145,13 @@ class ShardLinks:
         late = "Pongs that came too late"
         yield metrics.named("shoal_link_late_pongs", late, "shard", by_shard(link.late for link in states))
         yield metrics.named("shoal_link_dropped", "Frames not taken, by reason", "reason", self.shards.dropped)
-        if self.router is not None:
+        if machine.router is not None:
             copies = "Copies of records for other shards: sent, and those that found no room"
-            sent = {"sent": self.router.copied, "no_room": self.router.records.uncopied}
+            sent = {"sent": machine.router.copied, "no_room": machine.router.records.uncopied}
             yield metrics.named("shoal_record_copies", copies, "fate", sent)
-        if self.nobody is not None:
-            yield metrics.counter("shoal_empty_answers", "Announces answered without a shard", self.nobody.answered)
+        if machine.nobody is not None:
+            yield metrics.counter("shoal_empty_answers", "Announces answered without a shard", machine.nobody.answered)
             unasked = "Scrapes that no shard could be asked for"
-            yield metrics.counter("shoal_unasked_scrapes", unasked, self.nobody.unasked)
+            yield metrics.counter("shoal_unasked_scrapes", unasked, machine.nobody.unasked)
         yield metrics.counter("shoal_stalls", "Times that the process stood still", self.shards.me.life.stalls)
         yield metrics.counter("shoal_link_reconnections", "New links to silent shards", self.sockets.reconnections)

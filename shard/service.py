@@ -12,7 +12,7 @@ from common.batch_io import allocate
 from shard import slice_store
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from prometheus_client.metrics_core import Metric
 
@@ -31,9 +31,11 @@ class OutOfMemoryError(Exception):
 
 
 class ShardWorker:
-    """One shard: its store, its clock, and the buffer in which replies are written."""
+    """One shard: its store, its clock, and the buffer in which replies are written. draw: gives random bits."""
 
-    def __init__(self, config: Config, shard: Shard, clock: SteadyClock) -> None:
+    def __init__(
+        self, config: Config, shard: Shard, clock: SteadyClock, draw: Callable[[int], int] = secrets.randbits
+    ) -> None:
         self.name = shard.name
         self.memory = shard.memory
         self.clock = clock
@@ -49,11 +51,11 @@ class ShardWorker:
             config.lifetime,
             config.limits.new_swarms,
             config.limits.entries,
-            secrets.randbits(64),
+            draw(64),
         )
         self.replies = allocate(REPLIES, huge=REPLIES)
         self.chunk = allocate(frames.CHUNK)  # of a slice, for another shard
-        self.random = Random(secrets.randbits(64))
+        self.random = Random(draw(64))
         self.longest_step = 0  # thread CPU nanoseconds of the longest sweep step
         self.debt = 0.0  # steps that the sweep is behind
         self.last_tick = monotonic()
