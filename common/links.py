@@ -82,6 +82,11 @@ def is_encrypted(address: str) -> bool:
     return address.startswith("tcp://")
 
 
+def is_address(link: str, key: str) -> bool:
+    """Whether a shard can be reached at what it says: an address of ZeroMQ, and a public key or none."""
+    return link.startswith(("tcp://", "ipc://")) and len(key) in (0, 40) and link.isascii() and key.isascii()
+
+
 def connect(context: Context, address: str, mine: KeyPair | None, theirs: bytes) -> Socket:
     """A link to the shard at an address, whose public key is `theirs`."""
     sock = _socket(context, zmq.DEALER, LONGEST_REPLIES)

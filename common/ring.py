@@ -7,6 +7,7 @@ moves none between them; a removed one leaves its slices to the others.
 from __future__ import annotations
 
 from array import array
+from functools import lru_cache
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
@@ -76,10 +77,16 @@ class Ring:
         return int.from_bytes(blake2b("\n".join(rows).encode(), digest_size=8).digest(), "little")
 
 
-def ring_of(config: Config) -> Ring:
-    """The ring that a configuration means."""
-    shards = [(str(shard.name), shard.weight) for shard in config.shards]
-    return Ring(shards, config.slices, [config.node_of(shard) for shard in config.shards], config.replicas)
+def ring_of(config: Config, others: Sequence[str] = ()) -> Ring:
+    """The ring that a configuration means. others: shards that own nothing, beside those of the file."""
+    shards = (*((str(shard.name), shard.weight) for shard in config.shards), *((name, 0.0) for name in others))
+    nodes = (*(config.node_of(shard) for shard in config.shards), *others)
+    return _ring(shards, config.slices, nodes, config.replicas)
+
+
+@lru_cache(32)  # one comes again when a shard has departed, or an edit is taken back
+def _ring(shards: tuple[tuple[str, float], ...], slices: int, nodes: tuple[str, ...], replicas: int) -> Ring:
+    return Ring(shards, slices, nodes, replicas)
 
 
 def _spread(names: list[str], node_of: dict[str, str], members: int) -> list[str]:

@@ -13,21 +13,36 @@ from common.link_state import LinkState
 from common.ring import ring_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from common.config import Config
 
 
-class Topology:
-    """The ring of a configuration, and the digests by which processes see that they agree."""
+LINGERS = 300_000  # ms after which a shard that the file lacks, and that is not heard, is given up
 
-    def __init__(self, config: Config, cluster_key: bytes) -> None:
+
+class Topology:
+    """The ring of a configuration, and the digests by which processes see that they agree.
+
+    departing: shards that the file lacks and that may still hold something; they own nothing and come last.
+    """
+
+    def __init__(self, config: Config, cluster_key: bytes, departing: Sequence[str] = ()) -> None:
+        self.config = config
+        self.key = cluster_key
         self.version = config.version
         self.slices = config.slices
-        self.shards = [str(shard.name) for shard in config.shards]
-        self.ring = ring_of(config)
+        self.in_file = frozenset(str(shard.name) for shard in config.shards)
+        self.departing = tuple(departing)
+        self.shards = [*(str(shard.name) for shard in config.shards), *self.departing]
+        self.ring = ring_of(config, self.departing)
         self.table = self.ring.digest()
         self.cluster = cluster_digest(cluster_key)
+
+    def with_departing(self, names: Iterable[str]) -> Topology:
+        """The same, but that these shards depart, as far as the file lacks them."""
+        departing = tuple(sorted(set(names) - self.in_file))
+        return self if departing == self.departing else Topology(self.config, self.key, departing)
 
 
 @dataclass
@@ -59,3 +74,8 @@ def pings(me: Self, links: Iterable[LinkState], now: int, report: bytes = b"") -
     """The pings that are due, and to which shard."""
     due = [(link.name, number) for link in links if (number := link.ping_due(now)) is not None]
     return [(name, pack_hello(frames.PING, number, me.hello(now, report))) for name, number in due]
+
+
+def lingers(link: LinkState, now: int) -> bool:
+    """Whether a shard that the file lacks is still to be asked: it was heard lately, and showed something."""
+    return link.pong is not None and now - link.last_heard < LINGERS and any(link.pong.states)

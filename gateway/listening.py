@@ -26,16 +26,17 @@ class ListenError(Exception):
     """An address cannot be listened on; the text names it, its place in the configuration and why."""
 
 
-def open_sockets(config: Config, gateway: Gateway) -> list[socket.socket]:
+def open_sockets(config: Config, gateway: Gateway, *, beside: bool = False) -> list[socket.socket]:
     """UDP sockets in the order of the gateway's `listen`, TCP sockets likewise, then those of `open_fixed`.
 
+    beside: also where others listen who share their ports for a moment; to be followed by `set_shared`.
     Raises ListenError.
     """
     datagrams: list[socket.socket] = []
     streams: list[socket.socket] = []
     for index, endpoint in enumerate(gateway.listen):
         try:
-            both = open_both(endpoint, shared=is_common(config, gateway, endpoint))
+            both = open_both(endpoint, shared=beside or is_common(config, gateway, endpoint))
         except ListenError as error:
             for opened in datagrams + streams:
                 opened.close()
@@ -45,6 +46,16 @@ def open_sockets(config: Config, gateway: Gateway) -> list[socket.socket]:
         streams.append(both[1])
     report_buffer(datagrams[0])
     return datagrams + streams + open_fixed(datagrams)
+
+
+def set_shared(config: Config, gateway: Gateway, sockets: list[socket.socket]) -> None:
+    """Have a gateway's sockets, as `open_sockets` gives them, share their ports where the configuration wants it."""
+    many = len(gateway.listen)
+    for at, sock in enumerate(sockets[: 2 * many]):
+        share(sock, is_common(config, gateway, gateway.listen[at % many]))
+    wildcards = {(sock.family, sock.getsockname()[1]): sock for sock in sockets[:many] if not is_fixed(sock)}
+    for sock in sockets[2 * many :]:
+        share(sock, is_shared(wildcards[sock.family, sock.getsockname()[1]]))
 
 
 def is_common(config: Config, gateway: Gateway, endpoint: Endpoint) -> bool:

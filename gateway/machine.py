@@ -61,7 +61,7 @@ class GatewayMachine:
         for index, link in enumerate(self.remote.values()):
             if router.records.waiting(index):
                 link.send_now(index)
-        self.shards.configure(topology)
+        self.shards.configure(topology, now)
         self._link(router)
         self.look(now)
 
@@ -69,6 +69,8 @@ class GatewayMachine:
         """Send the pings that are due; to be called some times a second, after `shards.beat`."""
         for name, frame in self.shards.tick(now, report):
             self.send(name, frame)  # nobody there is no news: the pong will not come
+        if self.shards.departed(now):
+            self.configure(self.shards.me.topology, now)
         self.look(now)
 
     def look(self, now: int) -> None:

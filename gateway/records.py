@@ -68,8 +68,6 @@ class Records:
         self.depth = depth
         self.room = 2 * depth if depth > frames.MAX_SCRAPE else depth + frames.MAX_SCRAPE
         self.frame_size = frames.HEADER + self.room * frames.RECORD
-        self.first = memoryview(bytearray(4 * (slices + 1))).cast("I")
-        self.copies = memoryview(bytearray(2)).cast("H")
         self.uncopied = 0
         self.set_count(links)
         self.empty = allocate(frames.HEADER + (depth + frames.MAX_SCRAPE) * frames.REPLY)
@@ -99,6 +97,8 @@ class Records:
         self.seen = memoryview(bytearray(4 * links)).cast("I")
         self.fullest = 0
         self.table = memoryview(bytearray(2 * self.slices)).cast("H")
+        self.first = memoryview(bytearray(4 * (self.slices + 1))).cast("I")
+        self.copies = memoryview(bytearray(2)).cast("H")
         self.copying = False
 
     def set_links(self, table: Shorts, first: Words, copies: Shorts) -> None:
@@ -238,6 +238,8 @@ class Records:
                 self.words[to + k] = self.words[record // 8 + k]
             self.raw[8 * to + AT_EVENT] |= FLAG_NO_REPLY
             self.filled[other] += 1
+            if self.filled[other] > self.fullest:
+                self.fullest = self.filled[other]
             many += 1
         return many
 

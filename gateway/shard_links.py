@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from prometheus_client.metrics_core import Metric
 
+    from common.link_state import LinkState
     from common.links import Context, KeyPair
     from common.topology import Topology
     from gateway.shards import Shards
@@ -44,7 +45,9 @@ class ShardLinks:
         self.shards = shards
         self.report = report
         self.sockets = LinkSockets(context, mine, self._take)
-        self.sockets.set_shards(addresses, shards.by_name)
+        self.addresses = dict(addresses)  # also of shards that the file lacks by now
+        self.linked: dict[str, LinkState] = {}
+        self._connect()
         self.machine = GatewayMachine(shards, self.sockets.send, milliseconds, self._tell_away)
         self.answer: Callable[[], None] = lambda: None
         self.timer: asyncio.TimerHandle | None = None
@@ -53,7 +56,14 @@ class ShardLinks:
     def reconfigure(self, topology: Topology, addresses: dict[str, tuple[str, bytes]]) -> None:
         """Take up another configuration."""
         self.machine.configure(topology, milliseconds())
-        self.sockets.set_shards(addresses, self.shards.by_name)
+        self.addresses |= addresses
+        self._connect()
+        self.answer()  # if there was nobody to ask
+
+    def _connect(self) -> None:
+        """Link to the shards that there are."""
+        self.linked = self.shards.by_name
+        self.sockets.set_shards({name: self.addresses[name] for name in self.linked}, self.linked)
 
     async def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Connect, and wait a little for all shards."""
@@ -95,6 +105,8 @@ class ShardLinks:
         self._beat(now)
         self.sockets.tick(now)
         self.machine.tick(now, self.report())
+        if self.linked is not self.shards.by_name:
+            self._connect()
         if not self.heard.is_set() and self.shards.all_heard():
             self.heard.set()
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from common import control, frames
 from common.control import FrameError, states_length
-from common.topology import links_of, pings
+from common.topology import lingers, links_of, pings
 from gateway.answerers import choose
 
 if TYPE_CHECKING:
@@ -30,10 +30,19 @@ class Shards:
         self.me = me
         self.by_name: dict[str, LinkState] = {}
         self.dropped: Counter[str] = Counter(dict.fromkeys(("other_boot", "too_old", "malformed", "unexpected"), 0))
-        self.configure(me.topology)
+        self._set_topology(me.topology)
 
-    def configure(self, topology: Topology) -> None:
-        """Take up a configuration; `look` must follow. What is known of shards that stay is kept."""
+    def configure(self, topology: Topology, now: int) -> None:
+        """Take up a configuration; `look` must follow. What is known of shards that stay is kept, and of those that the
+        file lacks, as long as they may hold something."""
+        stay = [name for name, link in self.by_name.items() if lingers(link, now)]
+        self._set_topology(topology.with_departing(stay))
+
+    def departed(self, now: int) -> bool:
+        """Whether a shard that the file lacks has nothing any longer; then `configure` is to be called."""
+        return any(not lingers(self.by_name[name], now) for name in self.me.topology.departing)
+
+    def _set_topology(self, topology: Topology) -> None:
         self.me.topology = topology
         self.by_name = links_of(topology, self.by_name)
         self.links = list(self.by_name.values())

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 from common import control, frames
 from common.control import FrameError, Hello, pack_header, pack_hello
-from common.topology import links_of, pings
+from common.link_state import PING_EVERY, SILENT
+from common.topology import lingers, links_of, pings
 from shard.copies import Copies
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ RECEIVER = Struct("<QQ")  # boot and tick, in a header
 MOST_PEERS = 4096  # processes that are known at once
 MOST_OF_A_NAME = 8
 MOST_TOLD = 2 << 20  # bytes of JSON about them in the answer to STATUS
+KNOWN = 4000  # ms after which all others have heard that nothing is here
+FAREWELL = 2 * PING_EVERY  # ms in which every gateway hears that this shard stops
 FORGET = 60_000  # ms since its last ping after which a process is forgotten
 
 
@@ -58,7 +61,7 @@ class Peer:
 
 class ShardMachine:
     """Answers frames, and asks other shards. `report`: what pongs carry; `status`: the answer to STATUS, given whether
-    it is to tell of each slice; both JSON. timing: of copies."""
+    it is to tell of each slice; place: where others reach it, told by its pings; all JSON. timing: of copies."""
 
     def __init__(
         self,
@@ -68,14 +71,17 @@ class ShardMachine:
         status: Callable[[bool], bytes],
         now: int,
         timing: Timing | None = None,
+        place: bytes = b"",
     ) -> None:
         self.me = me
+        self.place = place
         self.worker = worker
         self.report = report
         self.status = status
         self.stopping = False
         self.peers: dict[bytes, Peer] = {}  # by routing id
         self.links: dict[str, LinkState] = {}  # to the other shards
+        self.idle_since: int | None = None  # the file lacks this shard, and it holds nothing
         self.copies = Copies(me, worker, now, timing)
         self.states = bytearray(control.states_length(me.topology.slices))
         self.dropped: Counter[str] = Counter(
@@ -86,8 +92,9 @@ class ShardMachine:
         self.configure(me.topology, now)
 
     def configure(self, topology: Topology, now: int) -> None:
-        """Take up a configuration. Raises ValueError, and changes nothing, if it lacks this shard."""
-        topology.shards.index(self.me.name)
+        """Take up a configuration. Shards that the file lacks stay as long as they may hold something: this one too."""
+        stay = [name for name, link in self.links.items() if lingers(link, now)]
+        topology = topology.with_departing([*stay, *self._strangers(topology, now), self.me.name])
         self.me.topology = topology
         self.links = links_of(topology, self.links, self.me.name)
         self.copies.configure(self.links, now)
@@ -101,7 +108,45 @@ class ShardMachine:
 
     def tick(self, now: int) -> Out:
         """What is to be sent to other shards now; to be called some times a second, after `beat`."""
-        return [*pings(self.me, self.links.values(), now), *self.copies.tick(now)]
+        topology = self.me.topology
+        if any(self._is_gone(name, now) for name in topology.departing) or self._strangers(topology, now):
+            self.configure(topology, now)
+        return [*pings(self.me, self.links.values(), now, self.place), *self.copies.tick(now)]
+
+    def is_done(self, now: int) -> bool:
+        """Whether the file lacks this shard, and it has held nothing for so long that all know. While it asks itself,
+        it tells others that it stops."""
+        if self.me.name in self.me.topology.in_file or self.copies.slices:
+            if self.idle_since is not None:
+                self.stopping, self.idle_since = False, None
+            return False
+        if self.idle_since is None:
+            self.idle_since = now
+        self.stopping = now - self.idle_since >= KNOWN
+        return now - self.idle_since >= KNOWN + FAREWELL
+
+    def _strangers(self, topology: Topology, now: int) -> list[str]:
+        """Shards that ping and are neither in the file nor known: they depart, and a former life of this knew them."""
+        found = []
+        for peer in self.peers.values():
+            hello = peer.hello
+            known = hello.name in topology.shards or hello.name in self.links
+            if hello.role == frames.ROLE_SHARD and not known and now - peer.heard < SILENT:
+                found.append(hello.name)
+        return found
+
+    def _is_gone(self, name: str, now: int) -> bool:
+        """Whether a departing shard has nothing any longer, and does not ping."""
+        if name == self.me.name or lingers(self.links[name], now):
+            return False
+        return all(peer.hello.name != name or now - peer.heard >= SILENT for peer in self.peers.values())
+
+    def place_of(self, name: str) -> dict[str, object]:
+        """Where a shard that pings says that it is: `link` and `key`."""
+        for peer in self.peers.values():
+            if peer.hello.name == name and peer.hello.role == frames.ROLE_SHARD:
+                return control.read_report(peer.hello.report)
+        return {}
 
     def take(self, sender: bytes, frame: memoryview, now: int) -> bytes | memoryview | None:
         """Deal with a frame; the answer to its sender, if there is one, valid until the next call."""
@@ -208,7 +253,7 @@ class ShardMachine:
             self.dropped["other_cluster"] += 1
             self.peers.pop(sender, None)
             return pack_hello(frames.PONG, number, mine._replace(states=states, report=b""))
-        if hello.role != frames.ROLE_GATEWAY:
+        if hello.role == frames.ROLE_OPERATOR:
             hello = hello._replace(report=b"")  # nobody reads it
         peer = self.peers.get(sender)
         if peer is None:

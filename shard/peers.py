@@ -603,7 +603,7 @@ class Peers:
             g = self.at[i]
             self.kind = self.words[g + 2] & KIND
             self.stride = stride_of(self.kind)
-            if key == 0:
+            if key == 0 and not self.purging:
                 self.directories.deepest = 0
             p = self.block_of(g, cython.cast(u32, key))
             depth = self.words[p] >> 8
@@ -623,7 +623,8 @@ class Peers:
                 if self.words[self.at[i] + 2] >> 8 == 0:
                     key = end
             if key >= end:
-                if self.words[self.at[i] + 2] >> 8 > self.directories.deepest + 1:
+                # `deepest` is of the directory that a sweep is in, which is another's if this is a purge between two.
+                if not self.purging and self.words[self.at[i] + 2] >> 8 > self.directories.deepest + 1:
                     self.directories.halve(self.at[i], HEAD if i == 0 else 0, self.owner[i], self.directories.deepest)
                     self.walk(slot)
                 key = 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import signal
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
@@ -16,11 +17,10 @@ from common.config_errors import ConfigError
 from common.life import Life, milliseconds
 from common.link_sockets import TICK as LINK_TICK
 from common.link_sockets import LinkSockets
-from common.link_state import PING_EVERY
 from common.process import AdminServer, Periodic
 from common.rate import Rate
 from common.topology import Self, Topology
-from shard.machine import ShardMachine
+from shard.machine import FAREWELL, ShardMachine
 from shard.server import LinkServer
 from shard.service import TICK, OutOfMemoryError, ShardWorker
 
@@ -30,11 +30,10 @@ if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
 
     from common.config import Config, Shard
+    from common.link_state import LinkState
     from common.process import Start
 
 log = logging.getLogger(__name__)
-
-FAREWELL = 2 * PING_EVERY / 1000  # seconds in which every gateway hears that this shard stops
 
 
 class ShardProcess:
@@ -52,7 +51,9 @@ class ShardProcess:
         now = milliseconds()
         me = Self(topology, Life(now), frames.ROLE_SHARD, str(shard.name))
         self.worker = ShardWorker(config, shard, SteadyClock())
-        self.machine = ShardMachine(me, self.worker, lambda: self.report, self._status, now)
+        where = {"link": config.link_of(shard), "key": mine.public.decode() if mine else ""}
+        place = json.dumps(where, separators=(",", ":")).encode()
+        self.machine = ShardMachine(me, self.worker, lambda: self.report, self._status, now, place=place)
         address = config.bind_of(shard)
         self.server = LinkServer(self.context, address, mine, links.known_keys(config), self.machine)
         self.others = LinkSockets(self.context, mine, self._hear)
@@ -64,6 +65,8 @@ class ShardProcess:
         self.began = now
         self.answered: tuple[object, bytes] = (None, b"")
         self.report = b"{}"
+        self.linked: dict[str, LinkState] = {}
+        self.addresses: dict[str, tuple[str, bytes]] = {}  # also of shards that the file lacks by now
         self._link()
 
     async def start(self) -> None:
@@ -81,7 +84,7 @@ class ShardProcess:
     async def stop(self) -> None:
         """Let others know, answer what still comes, end."""
         self.machine.stopping = True
-        await asyncio.sleep(FAREWELL)
+        await asyncio.sleep(FAREWELL / 1000)
         self.periodic.cancel()
         self.server.close()
         self.others.close()
@@ -92,15 +95,14 @@ class ShardProcess:
         """There is nothing else that could have changed."""
 
     def reconfigure(self, config: Config) -> None:
-        """Take up another configuration. Raises ConfigError, and changes nothing, if it lacks this shard."""
-        self.own = process.choose(config.shards, self.machine.me.name, "shards")
+        """Take up another configuration. If it lacks this shard, that ends when others have all that it holds."""
         before = self.machine.copies.totals()
         self.machine.configure(Topology(config, self.cluster_key), milliseconds())
         self.config = config
         self._link()
         after = self.machine.copies.totals()
         log.info(
-            "version %d of the configuration: %d slices should be here; %d to fill, %d leave",
+            "version %d of the configuration: %d slices should be here; %d more are to be filled, %d more leave",
             config.version,
             after["wanted"],
             after["part"] - before["part"],
@@ -112,10 +114,22 @@ class ShardProcess:
         print(f"shard {self.own.name}: {self.config.bind_of(self.own)}", flush=True)
 
     def _link(self) -> None:
-        """Link to the other shards of the configuration; let in whose keys it has."""
-        where = {name: at for name, at in links.addresses(self.config).items() if name in self.machine.links}
-        self.others.set_shards(where, self.machine.links)
+        """Link to the other shards of the configuration, and to those that depart; let in whose keys it has."""
+        self.linked = self.machine.links
+        self.addresses |= links.addresses(self.config)
+        where = {name: at for name in self.linked if (at := self._address_of(name)) is not None}
+        self.others.set_shards(where, {name: self.linked[name] for name in where})
         self.server.admit(links.known_keys(self.config))
+
+    def _address_of(self, name: str) -> tuple[str, bytes] | None:
+        """Where a shard is: by the file, by one before, or by what it says."""
+        if name not in self.addresses:
+            place = self.machine.place_of(name)
+            link, key = place.get("link"), place.get("key")
+            if not isinstance(link, str) or not isinstance(key, str) or not links.is_address(link, key):
+                return None
+            self.addresses[name] = (link, key.encode())
+        return self.addresses[name]
 
     def _hear(self, name: str, frame: memoryview, now: int) -> None:
         """A frame of another shard, over the link to it."""
@@ -131,6 +145,11 @@ class ShardProcess:
         self._beat(now)
         self.others.tick(now)
         self.others.send_all(self.machine.tick(now))
+        if self.linked is not self.machine.links:
+            self._link()
+        if self.machine.is_done(now):
+            log.info("the configuration lacks this shard, and others have all that it held: it ends")
+            signal.raise_signal(signal.SIGTERM)
 
     def _totals(self) -> dict[str, int]:
         """What is stored of slices for which gateways ask this shard, so that copies do not count twice."""

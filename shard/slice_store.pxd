@@ -27,6 +27,7 @@ cdef class SliceStore:
     cdef unsigned long long[::1] counts
     cdef unsigned char[::1] cursor
     cdef unsigned char[::1] spare
+    cdef unsigned int dropping
     cdef public Py_ssize_t cached
     cdef Ahead ahead
     cdef unsigned long long[::1] line

@@ -155,6 +155,7 @@ class SliceStore:
         self.changes = memoryview(bytearray(8 * slices)).cast("Q")
         self.asked = memoryview(bytearray(4 * slices)).cast("I")
         self.arrivals = 0
+        self.dropping = 0  # the slice in which `spare` is a cursor
         self.dropped = 0
         self._let_go()
 
@@ -215,8 +216,10 @@ class SliceStore:
         expired: u64 = self.peers.expired
         if slice_id >= self.slices:
             raise ValueError("no such slice")
+        if slice_id != self.dropping:
+            self.dropping = slice_id
+            self.spare[23] = 0
         self.peers.purging = True
-        self.spare[23] = 0
         self.peers.slice_id = slice_id
         self._sweep_slice(slice_id, self.spare, now, budget)
         self.peers.purging = False
