@@ -76,18 +76,50 @@ class Swarm:
 
 
 class ReferenceStore:
-    def __init__(self, lifetime: int, swarm_limit: int, entry_limit: int) -> None:
+    def __init__(self, lifetime: int, swarm_limit: int, entry_limit: int, slices: int) -> None:
         self.lifetime = lifetime
         self.swarm_limit = swarm_limit
         self.entry_limit = entry_limit
+        self.slices = slices
         self.swarms: dict[bytes, Swarm] = {}
         self.newcomers: dict[tuple[str, int], int] = {}
+        self.states = [frames.STATE_FULL] * slices
+        self.changes = [0] * slices
+        self.asked = [0] * slices  # when somebody was answered from a slice that is not full
+        self.arrivals = 0  # records for slices of which there was nothing
+
+    def slice_of(self, info_hash: bytes) -> int:
+        """The slice of an info-hash, which is its own SipHash here."""
+        return int.from_bytes(info_hash[:2], "little") % self.slices
+
+    def swarms_of(self, slice_id: int) -> dict[bytes, Swarm]:
+        return {each: swarm for each, swarm in self.swarms.items() if self.slice_of(each) == slice_id}
+
+    def held(self, slice_id: int) -> tuple[int, int, int]:
+        """Swarms, leechers and seeders of a slice."""
+        swarms = self.swarms_of(slice_id).values()
+        return len(swarms), sum(swarm.leechers for swarm in swarms), sum(swarm.seeders for swarm in swarms)
+
+    def note_change(self, info_hash: bytes) -> None:
+        """Something was stored that other copies of the slice may lack."""
+        slice_id = self.slice_of(info_hash)
+        self.changes[slice_id] += 1
+        if self.states[slice_id] == frames.STATE_NONE:
+            self.states[slice_id] = frames.STATE_PART
+            self.arrivals += 1
 
     def announce(self, request: Request, now: int, fits: bool = True) -> int:
         """Apply an announce; returns the status of its answer.
 
         `fits`: the store had memory for it. If not, a known peer keeps its role, a new one is not stored.
         """
+        status = self.apply(request, now, fits)
+        slice_id = self.slice_of(request.info_hash)
+        if not request.no_reply and self.states[slice_id] != frames.STATE_FULL:
+            self.asked[slice_id] = now
+        return status
+
+    def apply(self, request: Request, now: int, fits: bool) -> int:
         swarm = self.swarms.get(request.info_hash, Swarm())
         key = key_of(request.address, request.port)
         if request.event == frames.EVENT_STOPPED:
@@ -105,6 +137,7 @@ class ReferenceStore:
             peer = swarm.peers[key] = Peer(now, request.seeder)
             swarm.empty_since = None
             self.swarms[request.info_hash] = swarm
+        self.note_change(request.info_hash)
         swarm.completed += finished and not peer.completed
         peer.seen, peer.partial = now, partial and fits
         peer.completed |= finished
@@ -151,6 +184,8 @@ class ReferenceStore:
         if not section.peers and section.kind > KEEP_COMPLETED // 3600:
             return 0
         swarm = self.swarms.setdefault(section.info_hash, Swarm())
+        slice_id = self.slice_of(section.info_hash)
+        self.changes[slice_id] += section.completed > swarm.completed
         swarm.completed = max(swarm.completed, section.completed)
         merged = 0
         for endpoint, age, bits in section.peers:
@@ -167,5 +202,6 @@ class ReferenceStore:
             merged += 1
         if not section.peers and not swarm.peers:  # the kind is then the hours since the last peer left
             swarm.empty_since = max(1, now - section.kind * 3600, swarm.empty_since or 0)
+        self.changes[slice_id] += merged
         self.forget_empty(section.info_hash, now)
         return merged

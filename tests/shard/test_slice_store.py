@@ -30,7 +30,7 @@ from packing import (
 from reference_store import KEEP_COMPLETED, ReferenceStore, Swarm
 
 from common import counters, frames
-from common.control import pack_states
+from common.control import pack_states, states_length
 
 Kernel = Callable[[str], ModuleType]
 
@@ -38,6 +38,7 @@ INTERVAL = 1800
 LIFETIME = 3270
 SECRET = 0x9D3F_0C52_7B1E_A846
 MIB = 1 << 20
+FEW = 10  # peers of an answer below which one of a part is to be asked for again soon
 SMALLEST_OUT = 2 * (frames.SECTION + 63 * 21)
 HASH = b"A" * 20
 NEVER = 10**6
@@ -61,7 +62,7 @@ class Both:
         room = bytearray(memory - self.module.overhead(slices))
         self.store = self.module.SliceStore(room, slices, INTERVAL, LIFETIME, swarm_limit, entry_limit, SECRET)
         self.store.cached = 0  # touch ahead however small the store is
-        self.model = ReferenceStore(LIFETIME, swarm_limit, entry_limit)
+        self.model = ReferenceStore(LIFETIME, swarm_limit, entry_limit, slices)
         self.now = 1000
         self.entropy = Random(4)
         self.empty = self.store.bytes_taken()
@@ -90,15 +91,22 @@ class Both:
 
     def check_reply(self, request: Request, reply: Reply) -> None:
         swarm = self.model.swarms.get(request.info_hash, Swarm())
-        assert (reply.ticket, reply.is_part) == (request.ticket, False)
+        assert (reply.ticket, reply.is_part) == (request.ticket, self.may_lack(request.info_hash))
         assert (reply.seeders, reply.leechers, reply.completed) == (swarm.seeders, swarm.leechers, swarm.completed)
-        assert INTERVAL * 0.9 <= reply.interval <= INTERVAL * 1.1
+        if reply.is_part and len(reply.own) + len(reply.other) < FEW:
+            assert 120 <= reply.interval <= 300
+        else:
+            assert INTERVAL * 0.9 <= reply.interval <= INTERVAL * 1.1
         want = 0 if request.event == frames.EVENT_STOPPED else min(request.want, frames.MAX_WANT)
         self.check_list(reply.own, want, *swarm.listable(request, request.is_ipv6))
         if request.both:
             self.check_list(reply.other, want - len(reply.own), *swarm.listable(request, not request.is_ipv6))
         else:
             assert reply.other == ()
+
+    def may_lack(self, info_hash: bytes) -> bool:
+        """Whether others may have peers of a torrent that are not here."""
+        return self.model.states[self.model.slice_of(info_hash)] in (frames.STATE_NONE, frames.STATE_PART)
 
     def check_list(self, given: tuple[Endpoint, ...], want: int, first: set[Endpoint], second: set[Endpoint]) -> None:
         assert len(given) == len(set(given)) == min(want, len(first) + len(second))
@@ -112,7 +120,34 @@ class Both:
         assert reply.ticket == bytes(range(48))
         assert (reply.seeders, reply.leechers, reply.completed) == (swarm.seeders, swarm.leechers, swarm.completed)
         assert reply.partial_seeds == swarm.partial_seeds
+        assert reply.is_part == self.may_lack(info_hash)
         return reply
+
+    def set_state(self, slice_id: int, state: int) -> None:
+        self.store.set_state(slice_id, state)
+        self.model.states[slice_id] = state
+
+    def set_states(self, *states: int) -> None:
+        for slice_id, state in enumerate(states):
+            self.set_state(slice_id, state)
+
+    def drop(self, slice_id: int, budget: int = 1 << 30) -> int:
+        """Forget some of a slice; what is left must be as it was, and the model forgets the same."""
+        before = sum(self.store.peers_by_kind()), self.store.dropped, self.store.counters()
+        left = self.store.drop(slice_id, self.now, budget)
+        gone = before[0] - sum(self.store.peers_by_kind())
+        assert self.store.dropped == before[1] + gone
+        assert self.store.counters() == before[2]  # nobody has expired
+        found = as_swarms(self.dump(slice_id))
+        assert left == len(found)
+        for info_hash, swarm in self.model.swarms_of(slice_id).items():
+            kept = found[info_hash][2] if info_hash in found else {}
+            gone -= len(swarm.peers.keys() - kept.keys())
+            swarm.peers = {key: peer for key, peer in swarm.peers.items() if key in kept}
+            if info_hash not in found:
+                del self.model.swarms[info_hash]
+        assert gone == 0
+        return left
 
     def sweep(self, budget: int = 1 << 30) -> None:
         """Sweep through everything, twice: the first round may be one that began earlier."""
@@ -145,7 +180,7 @@ class Both:
         assert found == {
             info_hash: (
                 swarm.completed,
-                None if swarm.empty_since is None else 1 + (self.now - swarm.empty_since) // 3600,
+                None if swarm.peers else min(255, 1 + (self.now - (swarm.empty_since or 0)) // 3600),
                 {
                     key: (
                         self.now - peer.seen + 1,
@@ -164,6 +199,23 @@ class Both:
         assert self.store.peers_by_kind() == [kinds[kind, seeder] for kind in range(6) for seeder in (False, True)]
         assert self.store.swarm_count() == len(self.model.swarms)
         assert self.store.bytes_taken() <= self.memory
+        self.check_slices()
+
+    def check_slices(self) -> None:
+        """What is known of each slice."""
+        model, slices = self.model, range(self.slices)
+        states = bytearray(b"\xff" * states_length(self.slices))
+        self.store.pack_states(states)
+        assert bytes(states) == pack_states(model.states)
+        assert [self.store.state_of(each) for each in slices] == model.states
+        assert [self.store.changes_of(each) for each in slices] == model.changes
+        assert [self.store.asked_at(each) for each in slices] == model.asked
+        assert self.store.arrivals == model.arrivals
+        held = [model.held(each) for each in slices]
+        assert [self.store.held(each) for each in slices] == held
+        which = bytes(self.entropy.choice([0, 0, 1, 255]) for _ in slices)
+        chosen = [counts for counts, chosen in zip(held, which, strict=True) if chosen]
+        assert self.store.totals(which) == tuple(sum(counts[at] for counts in chosen) for at in range(3))
 
 
 AsSwarm = tuple[int, int | None, dict[tuple[int, Endpoint], tuple[int, int]]]
@@ -266,60 +318,144 @@ def in_slice(slice_id: int, **words: object) -> Request:
     return Request(bytes([slice_id]) + bytes(7) + HASH[8:]).but(**words)
 
 
+STATES = [frames.STATE_NONE, frames.STATE_FULL, frames.STATE_PART, frames.STATE_LEAVING]
+
+
 def test_a_fresh_store_is_full_of_all_slices(both: Both) -> None:
     for slice_id in range(4):
         assert not both.announce(in_slice(slice_id)).is_part
 
 
-@pytest.mark.parametrize(
-    "states",
-    [
-        [frames.STATE_FULL, frames.STATE_NONE, frames.STATE_PART, frames.STATE_LEAVING],
-        [frames.STATE_NONE, frames.STATE_FULL, frames.STATE_FULL, frames.STATE_NONE],
-    ],
-)
-def test_who_asks_for_a_slice_that_is_not_full_is_told_to_come_back_soon(both: Both, states: list[int]) -> None:
-    both.store.set_states(pack_states([frames.STATE_FULL] * 4))
-    both.store.set_states(pack_states(states))
-    for slice_id, state in enumerate(states):
-        replies = [unpack_reply(reply) for reply in both.answer([in_slice(slice_id)] * 300)]
-        intervals = {reply.interval for reply in replies}
-        assert {reply.is_part for reply in replies} == {state != frames.STATE_FULL}
-        if state == frames.STATE_FULL:
-            assert min(intervals) >= INTERVAL * 0.9
-        else:
-            assert 120 <= min(intervals) < 140 and 280 < max(intervals) <= 300
+def test_who_asks_for_a_part_and_gets_few_peers_is_told_to_come_back_soon(both: Both) -> None:
+    both.set_states(*STATES)
+    for slice_id, state in enumerate(STATES):
+        is_part = state in (frames.STATE_NONE, frames.STATE_PART)
+        asker = in_slice(slice_id)
+        for many in (0, FEW - 1, FEW):
+            both.announce_all(crowd(many, asker.info_hash))
+            replies = [unpack_reply(reply) for reply in both.answer([asker] * 300)]
+            intervals = {reply.interval for reply in replies}
+            assert {(reply.is_part, len(reply.own)) for reply in replies} == {(is_part, many)}
+            if is_part and many < FEW:
+                assert 120 <= min(intervals) < 140 and 280 < max(intervals) <= 300
+            else:
+                assert INTERVAL * 0.9 <= min(intervals) < INTERVAL * 0.93
+                assert INTERVAL * 1.07 < max(intervals) <= INTERVAL * 1.1
 
 
-def test_a_peer_of_a_slice_that_is_not_full_is_stored_and_listed(both: Both) -> None:
-    both.store.set_states(bytes(1))
+def test_few_are_those_in_the_answer_of_both_families(both: Both) -> None:
+    both.set_state(0, frames.STATE_PART)
+    both.announce_all(crowd(6, bytes(20)) + crowd(6, bytes(20), ipv6=True))
+    assert both.announce(Request(bytes(20))).interval <= 300
+    assert both.announce(Request(bytes(20), both=True)).interval >= INTERVAL * 0.9
+    assert both.announce(Request(bytes(20), both=True, want=FEW - 1)).interval <= 300
+    both.announce_all(crowd(6, bytes(20), event=frames.EVENT_STOPPED))
+    assert both.announce(Request(bytes(20), both=True)).interval <= 300
+    assert both.announce(Request(bytes(20), event=frames.EVENT_STOPPED)).interval <= 300
+
+
+def test_a_record_that_is_stored_makes_a_part_of_what_was_nothing(both: Both) -> None:
+    both.set_states(*STATES)
     for slice_id in range(4):
         both.answer([in_slice(slice_id)])
         (packed,) = both.answer([in_slice(slice_id, address="192.0.2.2")])
         assert unpack_reply(packed).own == (("192.0.2.1", 6881),)
+    after = [frames.STATE_PART if state == frames.STATE_NONE else state for state in STATES]
+    assert [both.store.state_of(slice_id) for slice_id in range(4)] == after
+    assert both.store.arrivals == 1
 
 
-def test_swarms_of_slices_that_are_not_full_are_counted(both: Both) -> None:
+@pytest.mark.parametrize("no_reply", [False, True])
+@pytest.mark.parametrize("event", [frames.EVENT_STOPPED, frames.EVENT_SCRAPE])
+def test_stops_and_scrapes_are_no_news_for_a_slice(both: Both, event: int, no_reply: bool) -> None:
+    both.announce_all([Request(bytes(20)), Request(bytes(20), port=9)])
+    both.set_states(*[frames.STATE_NONE] * 4)
+    both.answer([Request(bytes(20), event=event, no_reply=no_reply), in_slice(1, event=event, no_reply=no_reply)])
+    assert [both.store.changes_of(slice_id) for slice_id in range(4)] == [2, 0, 0, 0]
+    assert [both.store.state_of(slice_id) for slice_id in range(4)] == [frames.STATE_NONE] * 4
+    assert both.store.arrivals == 0
+
+
+def test_a_record_that_is_refused_is_no_news_for_a_slice(kernel: Kernel) -> None:
+    both = Both(kernel, swarm_limit=1, entry_limit=2)
+    both.announce_all([Request(bytes(20), port=7), Request(bytes(20), port=8), in_slice(1, address="192.0.2.9")])
+    both.set_states(*[frames.STATE_NONE] * 4)
+    for one_more in (Request(bytes(20), port=9), in_slice(2, address="192.0.2.9")):  # of a source's peers; torrents
+        assert both.announce(one_more).status == frames.STATUS_NOT_STORED
+    assert both.store.arrivals == 0
+    both.check()
+
+
+def test_changes_count_what_other_copies_may_lack(both: Both) -> None:
+    def changes() -> int:
+        before, now = both.changes, both.store.changes_of(0)
+        both.changes = now
+        both.check_slices()
+        return now - before
+
+    both.changes = 0
+    peer = Request(bytes(20), "1.2.3.4", 5)
+    steps = [
+        (lambda: both.announce(peer), 1),
+        (lambda: both.announce(peer), 1),  # it is younger now
+        (lambda: both.announce_all([peer, peer.but(port=6)]), 2),
+        (lambda: both.announce(peer.but(event=frames.EVENT_STOPPED)), 0),
+        (lambda: both.scrape(bytes(20)), 0),
+        (lambda: both.announce(in_slice(1)), 0),  # another's
+        (lambda: both.load(0, [Section(bytes(20), 0, frames.PUBLIC4, 0, ((("1.2.3.4", 6), 0, 0),))]), 0),  # as young
+        (lambda: both.load(0, [Section(bytes(20), 0, frames.PUBLIC4, 0, ((("1.2.3.4", 6), 0, 1),))]), 1),  # a seeder
+        (lambda: both.load(0, [Section(bytes(20), 0, frames.PUBLIC4, 7, ((("1.2.3.4", 7), 9, 0),))]), 2),
+        (lambda: both.load(0, [Section(bytes(20), 0, frames.PUBLIC4, 6, ((("1.2.3.4", 8), 9999, 0),))]), 0),
+        (lambda: both.load(0, [Section(bytes(19) + b"\4", 0, 3, 2)]), 1),  # a torrent without peers
+        (lambda: both.sweep(), 0),
+        (lambda: both.drop(0), 0),
+    ]
+    for at, (step, wanted) in enumerate(steps):
+        step()
+        assert changes() == wanted, at
+
+
+def test_a_slice_that_is_not_full_knows_when_it_was_asked(both: Both) -> None:
+    both.set_states(*STATES)
+    both.announce_all([in_slice(slice_id) for slice_id in range(4)])
     for slice_id in range(4):
-        for high in range(slice_id + 1):
-            both.answer([Request(bytes([slice_id]) + bytes(7) + bytes([high]) * 12)])
-    assert both.store.stray_count() == 0
-    both.store.set_states(pack_states([frames.STATE_NONE, frames.STATE_FULL, frames.STATE_PART, frames.STATE_LEAVING]))
-    assert both.store.stray_count() == 1 + 3 + 4
-    assert both.store.swarm_count() == 10
+        both.scrape(in_slice(slice_id).info_hash)
+    assert [both.store.asked_at(slice_id) for slice_id in range(4)] == [0] * 4
+    for now in (1000, 1007):
+        both.now = now
+        for slice_id in range(4):
+            both.announce(in_slice(slice_id, event=frames.EVENT_STOPPED))
+    assert [both.store.asked_at(slice_id) for slice_id in range(4)] == [1007 * (state < 3) for state in STATES]
 
 
 def test_a_store_whose_slices_are_not_a_multiple_of_four_has_states(kernel: Kernel) -> None:
     both = Both(kernel, slices=2)
-    both.store.set_states(pack_states([frames.STATE_NONE, frames.STATE_FULL]))
-    assert [unpack_reply(both.answer([in_slice(at)])[0]).is_part for at in (0, 1)] == [True, False]
+    both.set_states(frames.STATE_NONE, frames.STATE_LEAVING)
+    both.check_slices()
+    assert [both.announce(in_slice(slice_id)).is_part for slice_id in (0, 1)] == [True, False]
 
 
 @pytest.mark.parametrize("length", [0, 2, 4])
-def test_states_of_another_length_are_refused_and_change_nothing(both: Both, length: int) -> None:
+def test_states_are_packed_into_two_bits_a_slice(both: Both, length: int) -> None:
     with pytest.raises(ValueError, match="2 bits for each slice"):
-        both.store.set_states(bytes(length))
-    assert not both.announce(in_slice(0)).is_part
+        both.store.pack_states(bytearray(length))
+
+
+def test_doors_refuse_slices_and_states_that_there_are_not(both: Both) -> None:
+    store = both.store
+    for slice_id, state in ((4, 0), (1 << 31, 3), (0, 4), (0, 255)):
+        with pytest.raises(ValueError, match="no such slice, or no such state"):
+            store.set_state(slice_id, state)
+    for door in (store.held, lambda slice_id: store.drop(slice_id, 1000, 1)):
+        with pytest.raises(ValueError, match="no such slice"):
+            door(4)
+    for door in (store.state_of, store.changes_of, store.asked_at):
+        with pytest.raises(IndexError):
+            door(4)
+    for length in (0, 3, 5):
+        with pytest.raises(ValueError, match="a byte for each slice"):
+            store.totals(bytes(length))
+    both.check()
 
 
 def test_a_store_refuses_sizes_out_of_range(kernel: Kernel) -> None:
@@ -540,7 +676,7 @@ def test_every_peer_turns_up_in_lists(both: Both, many: int, ipv6: bool) -> None
     for _ in range(answers // 100):
         for packed in both.answer([asker] * 100):
             seen.update(unpack_reply(packed).own)
-    both.model.announce(asker, both.now)
+            both.model.announce(asker, both.now)
     both.check()
     assert seen.keys() == {(peer.address, peer.port) for peer in peers} - {(asker.address, asker.port)}
     mean = answers * min(20, many - 1) / (many - 1)
@@ -682,6 +818,133 @@ def test_a_clock_of_many_days_keeps_ages_right(both: Both) -> None:
         both.sweep()
         both.check()
     assert both.scrape(HASH).leechers == 150
+
+
+# Dropping a slice
+
+
+GROUPS = 12  # of a swarm, at most: those of up to 63 peers are freed in one step
+
+
+def drop_all(both: Both, slice_id: int, budget: int) -> int:
+    """Drop a slice step by step; returns how many steps of the budget it took."""
+    steps = 1
+    while both.drop(slice_id, budget):
+        steps += 1
+    return steps
+
+
+@pytest.mark.parametrize("budget", [1, 50, 1000])
+def test_what_is_dropped_is_gone_in_bounded_steps_and_all_else_stays(both: Both, budget: int) -> None:
+    every_sort_of_swarm(both)
+    for slice_id in range(4):
+        both.announce_all(crowd(30, in_slice(slice_id).info_hash))
+    before = both.store.counters()
+    for slice_id in range(4):
+        many = sum(both.store.peers_by_kind())
+        peers = sum(both.store.held(slice_id)[1:])
+        while both.store.held(slice_id)[0]:
+            both.drop(slice_id, budget)
+            assert many - sum(both.store.peers_by_kind()) <= budget + GROUPS * 63
+            many = sum(both.store.peers_by_kind())
+        both.check()
+        assert both.store.held(slice_id) == (0, 0, 0)
+        assert peers >= 30
+    assert both.model.swarms == {}
+    assert both.store.bytes_taken() == both.empty
+    assert both.store.counters() == before
+
+
+def test_a_huge_swarm_is_dropped_to_the_last_byte(both: Both) -> None:
+    finished = {"seeder": True, "event": frames.EVENT_COMPLETED}
+    huge = crowd(3500, bytes(20)) + crowd(1000, bytes(20), start=70_000, **finished)
+    huge += crowd(1500, bytes(20), ipv6=True) + crowd(200, bytes(20), ipv6=True, start=9000, **finished)
+    small = crowd(2, b"\1" + bytes(19))
+    both.announce_all(small)
+    taken = both.store.bytes_taken()
+    both.announce_all(huge)
+    assert both.store.held(0) == (1, 5000, 1200)
+    assert 6200 / 800 <= drop_all(both, 0, 800) <= 6200 / 800 * 1.6
+    both.check()
+    assert both.store.bytes_taken() == taken
+    both.announce_all(small)
+    both.check()
+
+
+def test_a_swarm_that_only_counts_completions_is_dropped_too(both: Both) -> None:
+    for info_hash in (bytes(20), b"\4" * 20, b"\1" + bytes(19)):
+        both.announce_all(crowd(3, info_hash, seeder=True, event=frames.EVENT_COMPLETED))
+        both.announce_all(crowd(3, info_hash, event=frames.EVENT_STOPPED))
+    assert [both.store.held(slice_id) for slice_id in range(4)] == [(2, 0, 0), (1, 0, 0), (0, 0, 0), (0, 0, 0)]
+    assert both.drop(0) == 0
+    both.check()
+    assert both.scrape(bytes(20)).completed == 0
+    assert both.scrape(b"\1" + bytes(19)).completed == 3
+
+
+def test_a_slice_of_which_nothing_is_there_is_dropped_at_once(both: Both) -> None:
+    both.announce_all(crowd(5, bytes(20)))
+    assert [both.drop(slice_id, 1) for slice_id in (1, 2, 3)] == [0, 0, 0]
+    both.check()
+
+
+def test_a_record_that_comes_while_its_slice_is_dropped_is_kept(both: Both) -> None:
+    both.announce_all(crowd(500, bytes(20)))
+    both.set_state(0, frames.STATE_NONE)
+    assert both.drop(0, 100) == 1
+    newcomer = Request(bytes(20), address="192.0.2.77", want=200)
+    answer = both.announce(newcomer)  # as many as are left
+    assert answer.is_part
+    assert len(answer.own) == 200
+    assert both.store.state_of(0) == frames.STATE_PART
+    assert both.store.arrivals == 1
+    both.check()
+
+
+def test_what_is_dropped_and_comes_again_is_dropped_again(both: Both) -> None:
+    for _ in range(3):
+        both.announce_all(crowd(400, bytes(20)) + crowd(3, bytes(19) + b"\1"))
+        both.drop(0, 150)
+        both.announce_all(crowd(400, bytes(20)))  # some of it behind where dropping stopped
+        drop_all(both, 0, 150)
+        both.check()
+        assert both.store.bytes_taken() == both.empty
+
+
+@pytest.mark.parametrize("dropped", [0, 1])
+def test_a_sweep_that_goes_on_after_a_drop_loses_nobody(both: Both, dropped: int) -> None:
+    """A sweep cuts a directory down to what its deepest block needs, which a drop in between must not hide."""
+    random = Random(14)
+    huge, other = crowd(4000, bytes(20)), crowd(100, bytes([dropped]) + bytes(18) + b"\1")
+    both.announce_all(huge)
+    for _ in range(60):
+        both.announce_all(other)
+        both.store.sweep(both.now, random.randrange(20, 700))
+        both.drop(dropped, 40)
+    both.check()
+    both.sweep(300)
+    both.announce_all(huge)
+    both.check()
+    for slice_id in range(4):
+        drop_all(both, slice_id, 1000)
+    assert both.store.bytes_taken() == both.empty
+
+
+@pytest.mark.parametrize("spare", range(6, 19, 3))
+def test_a_slice_is_dropped_though_memory_has_run_out(kernel: Kernel, spare: int) -> None:
+    both = Both(kernel, memory=393_400 + spare * 4113, slices=2)
+    random = Random(spare)
+    for i in range(450):
+        both.announce(crowd(1, bytes(20), ipv6=i % 3 == 0, start=i, seeder=i % 4 == 0)[0].but(want=0))
+    refused = 0
+    while refused < 20:
+        refused += both.announce(Request(b"\1" + random.randbytes(19), want=0)).status
+    stay = both.store.held(1)
+    drop_all(both, 0, 30)
+    both.check()
+    assert (both.store.held(0), both.store.held(1)) == ((0, 0, 0), stay)
+    drop_all(both, 1, 30)
+    assert both.store.bytes_taken() == both.empty
 
 
 # Growth
@@ -901,7 +1164,8 @@ def test_a_swarm_that_finds_no_room_leaves_the_table_as_it_was(kernel: Kernel, s
 
 def test_a_directory_that_finds_no_memory_for_its_empty_head_is_freed_all_the_same(kernel: Kernel) -> None:
     both = Both(kernel, memory=500_000, slices=1)
-    both.announce_all(crowd(300))
+    for peer in crowd(300):
+        both.announce(peer)
     i = 0
     while both.announce(Request(i.to_bytes(20, "little"), address="7.7.7.7", want=0)).status == 0:
         i += 1
@@ -1187,6 +1451,25 @@ class StoreMachine(RuleBasedStateMachine):
                 self.both.model.announce(request, self.both.now, unpack_reply(packed).status == frames.STATUS_OK)
             self.both.store.sweep(self.both.now, budget)
         self.both.sweep(budget)
+
+    @rule(slice_id=st.integers(0, 3), state=st.integers(0, 3))
+    def set_state(self, slice_id: int, state: int) -> None:
+        self.both.set_state(slice_id % self.both.slices, state)
+
+    @rule(slice_id=st.integers(0, 3), budget=st.sampled_from([1, 30, 300, 1 << 30]))
+    def drop(self, slice_id: int, budget: int) -> None:
+        self.both.drop(slice_id % self.both.slices, budget)
+
+    @rule(info_hash=st.sampled_from(HASHES), budget=st.sampled_from([1, 30, 300]), sweeps=st.sampled_from([0, 5, 70]))
+    def announce_while_dropping(self, info_hash: bytes, budget: int, sweeps: int) -> None:
+        """A slice is dropped while peers come to it, and sweeps go on."""
+        for i in range(10):
+            self.both.drop(self.both.model.slice_of(info_hash), budget)
+            if sweeps:
+                self.both.store.sweep(self.both.now, sweeps)
+            if i % 3 == 2:
+                self.fresh += 1
+                self.both.announce(Request(info_hash, address=f"7.7.7.{self.fresh % 256}", port=self.fresh))
 
     @rule(info_hash=st.sampled_from(HASHES))
     def scrape(self, info_hash: bytes) -> None:
