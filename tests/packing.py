@@ -1,9 +1,12 @@
 """Records, replies and chunks for tests, packed and unpacked by the tables of common/frames.py."""
 
 import struct
+from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from itertools import accumulate
 
 from common import frames
 
@@ -65,6 +68,14 @@ class Request:
 def pack_frame(requests: list[Request], number: int = 7, boot: int = 8, tick: int = 9) -> bytes:
     records = b"".join(request.pack() for request in requests)
     return HEADER.pack(frames.VERSION, frames.RECORDS, len(requests), number, boot, tick) + records
+
+
+def pack_links(table: Sequence[int], copies: Sequence[Sequence[int]] = ()) -> tuple[memoryview, memoryview, memoryview]:
+    """What `Records.set_links` takes: who answers for each slice, and who gets copies of its records."""
+    copies = copies or [()] * len(table)
+    flat = array("H", [link for row in copies for link in row])
+    first = array("I", accumulate(map(len, copies), initial=0))
+    return memoryview(array("H", table)), memoryview(first), memoryview(flat)
 
 
 @dataclass(frozen=True)

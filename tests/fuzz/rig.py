@@ -10,7 +10,7 @@ from functools import cache
 from ipaddress import IPv6Address, ip_address
 from typing import NamedTuple
 
-from packing import split_replies, unpack_chunk, unpack_endpoints, unpack_reply
+from packing import pack_links, split_replies, unpack_chunk, unpack_endpoints, unpack_reply
 from reference_store import is_local
 from trackers import ANNOUNCE, CONNECT, ERROR, SCRAPE, pack_name, put
 
@@ -130,7 +130,7 @@ class Rig:
 
     def _make_codec(self, kernel, answer_invalid):
         self.records = kernel("gateway.records").Records(self.batch.allocate, LINKS, SLICES, DEPTH)
-        self.records.set_links(struct.pack("<4H", 0, 1, 0, 1))
+        self.records.set_links(*pack_links([0, 1, 0, 1], [[1], [0], [], [0, 1]]))
         self.sources = kernel("gateway.sources").Sources(self.batch.allocate)
         self.sources.set_secret(99)
         codec = kernel("gateway.udp_codec").UdpCodec(
@@ -178,6 +178,17 @@ class Rig:
         self.codec.expire_gathers(self.now * 1_000_000)
         for store in self.stores:
             self.note(store.sweep(self.now, 50), store.steps_of_a_round())
+
+    def set_state(self, link, slice_id, state):
+        """Let a store have another state of a slice."""
+        self.flush()
+        self.stores[link].set_state(slice_id, state)
+
+    def drop(self, link, slice_id, budget):
+        """Let a store forget some of a slice."""
+        self.flush()
+        store = self.stores[link]
+        self.note(store.drop(slice_id, self.now, budget), store.dropped, store.arrivals)
 
     def rotate(self):
         """A new key for connection ids; those made with the one before stay good."""
@@ -227,8 +238,9 @@ class Rig:
         self.transcript += happened
 
     def dispatch(self):
-        """Hand the stores their frames, and the codec their replies; returns how many records there were."""
+        """Hand the stores their frames, and the codec their replies; returns how many records there were but copies."""
         records = 0
+        self.note(self.records.copy(bytes([1] * LINKS)))
         for link, store in enumerate(self.stores):
             length = self.records.close(link, self.serial, 2, 3)
             if not length:
@@ -242,11 +254,12 @@ class Rig:
         return records
 
     def check_frame(self, frame):
-        """Each record is of a request whose sender was proven; returns how many there are."""
+        """Each record is of a request whose sender was proven; returns how many there are, but copies."""
         self.note(frame)
-        many, rest = divmod(len(frame) - frames.HEADER, frames.RECORD)
-        assert rest == 0
+        assert (len(frame) - frames.HEADER) % frames.RECORD == 0
+        many = 0
         for record in split(frame[frames.HEADER :], frames.RECORD):
+            many += not record[frames.AT_EVENT] & frames.FLAG_NO_REPLY
             if record[:2] != b"\xff\xff":
                 assert self.unanswered[record[44:48]].proven
         return many
@@ -283,13 +296,21 @@ class Rig:
         return name, asked, ctypes.string_at(address, length)
 
     def check_store(self, store):
-        """Dumps hold no more peers than are counted, and merging them back changes nothing."""
-        dumped = 0
+        """Dumps hold the swarms and peers that are counted, and merging them back changes nothing."""
         for slice_id in range(SLICES):
+            swarms, peers, changes = set(), 0, store.changes_of(slice_id)
             for chunk in self.dump(store, slice_id):
-                dumped += sum(len(section.peers) for section in unpack_chunk(chunk))
+                sections = unpack_chunk(chunk)
+                swarms |= {(section.info_hash, section.tag) for section in sections}
+                peers += sum(len(section.peers) for section in sections)
                 assert store.load(slice_id, chunk, self.now) == 0
-        assert dumped <= sum(store.peers_by_kind())
+            self.note(store.state_of(slice_id), changes, store.asked_at(slice_id), *store.held(slice_id))
+            assert store.changes_of(slice_id) == changes
+            assert store.held(slice_id)[0] == len(swarms)
+            assert sum(store.held(slice_id)[1:]) == peers
+        totals = store.totals(bytes([1] * SLICES))
+        assert totals[0] == store.swarm_count()
+        assert totals[1:] == (sum(store.peers_by_kind()[::2]), sum(store.peers_by_kind()[1::2]))
 
     def dump(self, store, slice_id, cursor=bytes(32)):
         """The chunks of a slice from a cursor on."""

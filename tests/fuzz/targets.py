@@ -265,7 +265,25 @@ def sweep(rig, body):
     rig.advance(sum(body))
 
 
-DOORS = [answer, answer_records, answer_records, load, load_sections, encode, encode_replies, dump, sweep]
+def drop(rig, body):
+    """Some of a slice, in steps."""
+    script = Script(body)
+    slice_id, budget = script.byte(), script.byte() << 3
+    while script.byte():
+        try_door(rig, rig.stores[0].drop, slice_id, rig.now, budget)
+        try_door(rig, rig.stores[0].sweep, rig.now, budget)
+
+
+def set_states(rig, body):
+    """A slice and a state, again and again."""
+    script = Script(body)
+    while script:
+        try_door(rig, rig.stores[0].set_state, script.byte(), script.byte())
+
+
+DOORS = [
+    answer, answer_records, answer_records, load, load_sections, encode, encode_replies, dump, sweep, drop, set_states,
+]  # fmt: skip
 
 
 # Requests: a byte that says what (high half) and from where (low half), then what the function of that number takes.

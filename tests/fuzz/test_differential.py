@@ -37,6 +37,8 @@ steps = st.one_of(
     st.tuples(st.just("wait"), st.integers(0, 4000)),
     st.tuples(st.just("lose"), st.integers(0, 1)),
     st.tuples(st.just("rotate")),
+    st.tuples(st.just("set_state"), st.integers(0, 1), st.integers(0, 3), st.integers(0, 3)),
+    st.tuples(st.just("drop"), st.integers(0, 1), st.integers(0, 3), st.sampled_from([1, 50, 10_000])),
 )
 
 
@@ -51,7 +53,7 @@ def act(rig, what, *details):
     elif what == "lose":
         rig.deaf.add(*details)
     else:
-        rig.rotate()
+        getattr(rig, what)(*details)
 
 
 def transcript(kernel, options, script, litter):

@@ -30,7 +30,7 @@ from http_bench import (
 from http_client import decode, encode
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from packing import HEADER
+from packing import HEADER, pack_links
 
 from common import counters, frames
 from common.batch_io import allocate
@@ -104,7 +104,7 @@ def test_who_asks_over_ipv6_or_is_exempt(bench):
 def test_records_go_to_the_link_of_their_slice(module):
     links = [2, 0, 1, 2, 0, 1, 2, 0]
     bench = Bench(module, links=3, slices=8)
-    bench.records.set_links(struct.pack("<8H", *links))
+    bench.records.set_links(*pack_links(links))
     hashes = sorted({os.urandom(20) for _ in range(50)})
     bench.put(*map(announce_head, hashes), scrape_head(*hashes))
     done, seen = 0, [[], [], []]

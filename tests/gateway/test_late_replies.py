@@ -10,6 +10,7 @@ from contextlib import suppress
 import pytest
 from http_bench import BOOT, CLUSTER, kernels_of, words
 from http_client import PATIENCE, HttpClient, announce_target, decode, request, scrape_target
+from kernels import VARIANTS
 from trackers import settings
 
 from common import config, counters
@@ -34,6 +35,9 @@ class HeldLink:
 
     def hand_over(self, index):
         self.frames.append(bytes(self.router.close(index)))
+
+    def takes_copies(self):
+        return False
 
     def reply(self, at=0):
         """Let the oldest frame be answered, or another."""
@@ -60,7 +64,7 @@ class Gateway:
         udp = kernel("gateway.udp_codec").UdpCodec(Batch([socket.AF_INET], DEPTH), records, sources, 50, 200, 6, False)
         router = Router(records, udp, self.codec)
         self.link = HeldLink(router, ShardWorker(wanted, wanted.shards[0], SteadyClock()))
-        router.links = [self.link]
+        router.set_links([self.link])
         self.given_away = []
         self.time = 1000
         self.http = HttpServer(
@@ -363,6 +367,33 @@ def test_who_has_the_place_next_is_not_told_the_answer_before(gateway):
     assert gateway.counted(counters.HTTP_LATE_REPLY) == 1
     gateway.answer()
     assert list(client.receive().answer[b"files"]) == [b"\2" * 20]
+
+
+def told_to_the_next(gateway):
+    """What the client is told who has the place of one that left, when the answer to that one comes."""
+    first = gateway.kept_client(announce(b"\1" * 20))
+    place = gateway.place()
+    reset(first)
+    gateway.turn_until(lambda: gateway.connections.open_places() == 0)
+    client = gateway.ask(announce(b"\2" * 20))
+    assert gateway.place() == place
+    gateway.answer()
+    return select.select([client.sock], [], [], 0.2)[0]
+
+
+def test_a_ticket_without_generation_would_be_caught(tmp_path, monkeypatch):
+    """The fault that the number of the request in tickets keeps away, planted: another's answer is told."""
+    with Gateway(VARIANTS["pure"], tmp_path) as gateway:
+        assert not told_to_the_next(gateway)
+
+    def is_waiting(self, place, number):
+        return original(self, place, self.connections.number[place])
+
+    codec = VARIANTS["pure"]("gateway.http_codec").HttpCodec
+    original = codec._is_waiting
+    monkeypatch.setattr(codec, "_is_waiting", is_waiting)
+    with Gateway(VARIANTS["pure"], tmp_path) as gateway:
+        assert told_to_the_next(gateway)
 
 
 def test_who_leaves_between_its_reply_and_its_answer(gateway):

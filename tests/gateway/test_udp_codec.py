@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from packing import HEADER, Request
+from packing import HEADER, Request, pack_links
 from trackers import (
     COMPLETED,
     MAGIC,
@@ -188,9 +188,9 @@ def test_keys_and_networks_have_their_lengths(bench):
 
 def test_links_are_a_table_of_slices(module):
     bench = Bench(module, links=2, slices=4)
-    for table, line in ((bytes(6), "each slice"), (b"\0\0\1\0\2\0\0\0", "no such link")):
+    for table, line in (([0, 1, 0], "each slice"), ([0, 1, 2, 0], "no such link")):
         with pytest.raises(ValueError, match=line):
-            bench.out.set_links(table)
+            bench.out.set_links(*pack_links(table))
 
 
 def test_doors_refuse_what_does_not_exist(bench):
@@ -259,7 +259,7 @@ def test_records_go_to_the_link_of_their_slice(module):
     links = [2, 0, 1, 2, 0, 1, 2, 0]
     bench = Bench(module, depth=200, links=3, slices=8)
     bench.limit(1000, 1000, 1000, 1000, 1000)
-    bench.out.set_links(struct.pack("<8H", *links))
+    bench.out.set_links(*pack_links(links))
     hashes = [os.urandom(20) for _ in range(100)]
     requests = [announce_request(bench.id_of(), info_hash) for info_hash in hashes]
     bench.decode(*requests, scrape_request(bench.id_of(), *hashes[:20]))
