@@ -93,7 +93,7 @@ class ShardMachine:
 
     def configure(self, topology: Topology, now: int) -> None:
         """Take up a configuration. Shards that the file lacks stay as long as they may hold something: this one too."""
-        stay = [name for name, link in self.links.items() if lingers(link, now)]
+        stay = [name for name in self.links if not self._is_gone(name, now)]
         topology = topology.with_departing([*stay, *self._strangers(topology, now), self.me.name])
         self.me.topology = topology
         self.links = links_of(topology, self.links, self.me.name)
@@ -136,7 +136,7 @@ class ShardMachine:
         return found
 
     def _is_gone(self, name: str, now: int) -> bool:
-        """Whether a departing shard has nothing any longer, and does not ping."""
+        """Whether a shard, if the file lacks it, has nothing any longer, and does not ping."""
         if name == self.me.name or lingers(self.links[name], now):
             return False
         return all(peer.hello.name != name or now - peer.heard >= SILENT for peer in self.peers.values())

@@ -1,6 +1,7 @@
 """HTTP clients whose shard answers later: real sockets, a real shard, replies that are held back; both variants."""
 
 import asyncio
+import contextlib
 import os
 import select
 import socket
@@ -378,12 +379,12 @@ def told_to_the_next(gateway):
     client = gateway.ask(announce(b"\2" * 20))
     assert gateway.place() == place
     gateway.answer()
-    return select.select([client.sock], [], [], 0.2)[0]
+    return select.select([client.socket], [], [], 0.2)[0]
 
 
 def test_a_ticket_without_generation_would_be_caught(tmp_path, monkeypatch):
     """The fault that the number of the request in tickets keeps away, planted: another's answer is told."""
-    with Gateway(VARIANTS["pure"], tmp_path) as gateway:
+    with contextlib.closing(Gateway(VARIANTS["pure"], tmp_path)) as gateway:
         assert not told_to_the_next(gateway)
 
     def is_waiting(self, place, number):
@@ -392,7 +393,7 @@ def test_a_ticket_without_generation_would_be_caught(tmp_path, monkeypatch):
     codec = VARIANTS["pure"]("gateway.http_codec").HttpCodec
     original = codec._is_waiting
     monkeypatch.setattr(codec, "_is_waiting", is_waiting)
-    with Gateway(VARIANTS["pure"], tmp_path) as gateway:
+    with contextlib.closing(Gateway(VARIANTS["pure"], tmp_path)) as gateway:
         assert told_to_the_next(gateway)
 
 

@@ -1,7 +1,7 @@
 """Plans: what happens in a simulated cluster, and when. Random ones by a seed; a failing one can be made smaller.
 
-Three kinds, by what is promised. calm: no shard dies, so nobody who was acknowledged may be lost, whatever links, pauses,
-files and clocks do. crash: shards die, so who was acknowledged before the last one may be gone; all else holds.
+Three kinds, by what is promised. calm: no shard dies, so nobody who was acknowledged may be lost, whatever links,
+pauses, files and clocks do. crash: shards die, so who was acknowledged before the last one may be gone; all else holds.
 replica: with one replica a shard dies after a time of rest: nobody may be lost.
 """
 
@@ -12,8 +12,10 @@ from simulated import PEERS, REST, TORRENTS, Cluster
 
 KINDS = ("calm",) * 6 + ("crash",) * 2 + ("replica",) * 2
 FAULTS = ("cut", "cut", "reset", "slow", "pause", "pause", "stop", "gateway", "burst")
-FIRST, LAST = 3000, 22_000  # ms: when faults begin
-SPREAD = 9000  # ms in which an edit reaches all
+FIRST, LAST = 3000, 14_000  # ms: when faults begin
+SPREAD = 6000  # ms in which an edit reaches all
+EARLY = 7000  # until when they begin if another follows after a rest
+LONGEST = 8000  # ms that a fault lasts
 NAMES = tuple(f"shard{number}" for number in range(1, 6))
 SHORT_LIFE = 60  # seconds
 
@@ -73,8 +75,8 @@ def draw(seed):
     gateways = ("gateway1", "gateway2", "gateway3")[: random.choice((2, 2, 3))]
     draft = Draft(random, weights, replicas, gateways)
     last = {"calm": draw_calm, "crash": draw_crash, "replica": draw_replica}[kind](draft)
-    rest = last + SPREAD + 8000 + REST
-    end = rest + 6000
+    rest = last + SPREAD + LONGEST + REST
+    end = rest + 3000
     draw_announces(draft, last, rest, end)
     if random.random() < 0.15:
         draft.add(rest, "edit_away", arrivals(draft, SPREAD))
@@ -91,7 +93,7 @@ def draw_calm(draft):
     start = FIRST
     if random.random() < 0.3:  # first an edit without any fault
         draw_edits(draft, FIRST, FIRST + 3000)
-        start += 8000
+        start += 5000
     for _ in range(random.randint(2, 6)):
         draw_fault(draft, start, LAST)
     draw_edits(draft, start, LAST)
@@ -107,7 +109,7 @@ def draw_crash(draft):
         name = draft.shard()
         when = draft.at(FIRST + 3000, LAST)
         draft.add(draft.at(FIRST, when), "save", name)
-        draft.add(when, "crash", name, draft.at(200, 9000), random.random() < 0.6)
+        draft.add(when, "crash", name, draft.at(200, LONGEST), random.random() < 0.6)
     draw_edits(draft, FIRST, LAST)
     return LAST
 
@@ -116,15 +118,15 @@ def draw_replica(draft):
     """Faults and an edit, then rest, then one shard dies; it comes back with an old snapshot, or nothing."""
     random = draft.random
     for _ in range(random.randint(1, 3)):
-        draw_fault(draft, FIRST, 9000)
-    draw_edits(draft, FIRST, 9000, replicas=1)
+        draw_fault(draft, FIRST, EARLY)
+    draw_edits(draft, FIRST, EARLY, replicas=1)
     name = draft.shard()
-    crash = 9000 + SPREAD + 8000 + REST + draft.at(0, 3000)
-    draft.add(draft.at(9000, crash), "save", name)
+    crash = EARLY + SPREAD + LONGEST + REST + draft.at(0, 3000)
+    draft.add(draft.at(EARLY, crash), "save", name)
     for number in range(12):
         draw_announce(draft, crash - 8000 + 700 * number, seldom=number)
-    draft.add(crash, "crash", name, draft.at(200, 9000), random.random() < 0.5, False)
-    return crash + 9000
+    draft.add(crash, "crash", name, draft.at(200, LONGEST), random.random() < 0.5, False)
+    return crash
 
 
 def draw_fault(draft, low, high):
@@ -133,11 +135,13 @@ def draw_fault(draft, low, high):
     when = draft.at(low, high)
     name = random.choice(FAULTS)
     if name == "cut":
-        draft.add(when, "cut", *draft.between()[:: random.choice((1, -1))], draft.at(300, 13_000), random.random() < 0.5)
+        draft.add(
+            when, "cut", *draft.between()[:: random.choice((1, -1))], draft.at(300, LONGEST), random.random() < 0.5
+        )
     elif name == "reset":
         draft.add(when, "reset", *draft.between())
     elif name == "slow":
-        draft.add(when, "slow", *draft.between()[:: random.choice((1, -1))], draft.at(300, 7000), draft.at(500, 6000))
+        draft.add(when, "slow", *draft.between()[:: random.choice((1, -1))], draft.at(300, 6500), draft.at(500, 5000))
     elif name == "pause":
         draft.add(when, "pause", draft.anyone(), draft.at(300, 7000))
     elif name == "stop":
@@ -204,7 +208,9 @@ def draw_announce(draft, when, seldom):
     random = draft.random
     number = random.randrange(PEERS)
     stop = seldom % 16 == 7
-    draft.add(when, "announce", random.choice(draft.gateways), random.randrange(TORRENTS), number, seldom % 3 == 2, stop)
+    draft.add(
+        when, "announce", random.choice(draft.gateways), random.randrange(TORRENTS), number, seldom % 3 == 2, stop
+    )
 
 
 def run(plan):

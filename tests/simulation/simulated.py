@@ -4,11 +4,10 @@ import copy
 from functools import cache
 from types import SimpleNamespace
 
+import msgspec
 from actors import FAREWELL, Gateway, Shard
 from announcing import Clients
 from world import World
-
-import msgspec
 
 from common import config, frames
 from common.counters import EXPIRED
@@ -18,19 +17,19 @@ from shard.copies import Timing
 
 KEY = bytes(range(16))
 SLICES = 8
-# A tenth of the real ones, but for those that are bound to pings.
+# A tenth of the real ones or less, but for those that are bound to pings: a run is as long as its pings are many.
 TIMING = Timing(
     settle=1000,
-    soon=2000,
-    again=20_000,
-    leaving=2000,
-    asked=20_000,
+    soon=1500,
+    again=10_000,
+    leaving=1500,
+    asked=10_000,
     patience=2000,
-    missed=25_000,
-    quiet=4000,
-    confirmed=6000,
+    missed=11_000,
+    quiet=3000,
+    confirmed=5000,
 )
-REST = 45_000  # ms without fault after which all is as it should be: T of design.md, shortened likewise
+REST = 24_000  # ms without fault after which all is as it should be: T of design.md, shortened likewise
 TORRENTS, PEERS = 12, 8
 
 

@@ -1,4 +1,4 @@
-"""A whole cluster in one process, in virtual time: the very objects and kernels that processes run, and what joins them.
+"""A whole cluster in one process, in virtual time: the objects and kernels that processes run, and what joins them.
 
 A `World` has a clock, processes and lines. Everything that happens is an event at a millisecond; what is random comes
 from the seed alone, so that a run replays. A line is one connection of a process to a shard: frames keep their order,
@@ -29,6 +29,7 @@ class World:
         self.cuts = Counter()  # ways (from, to) that are cut
         self.slow = Counter()  # ms that frames of a way take longer
         self.delays = (1, 40)  # ms
+        self.kept = 0.5  # of connections to a shard that dies, those whose frames come to its successor
         self.lines = {}  # by (client, shard)
         self.counts = Counter()
         self.violations = []
@@ -257,7 +258,7 @@ class Process:
         for key in [key for key in world.lines if key[0] == self.name]:
             del world.lines[key]
         for line in [line for key, line in world.lines.items() if key[1] == self.name]:
-            line.lose(keep=world.random.random() < 0.5)
+            line.lose(keep=world.random.random() < world.kept)
 
     def tick(self):
         raise NotImplementedError
