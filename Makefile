@@ -32,6 +32,9 @@ load: $(INSTALLED) .venv/.loadable
 load-web: $(INSTALLED) .venv/.loadable
 	@.venv/bin/python -P -m loadtests.load.run $(SCENARIO) --tracker $(TRACKER) --web $(ARGS)
 
+simulate: $(INSTALLED) $(TESTABLE)
+	@PYTHONPATH=tests:tests/simulation .venv/bin/python -P tests/simulation/run.py $(N) $(ARGS)
+
 lint: $(INSTALLED) $(TESTABLE)
 	@.venv/bin/ruff check && .venv/bin/ruff format --check && .venv/bin/mypy
 
@@ -63,4 +66,4 @@ $(TESTABLE): pyproject.toml | $(INSTALLED)
 	@tools/install load
 	@touch $@
 
-.PHONY: run test bench compare load load-web lint fuzz image image-test
+.PHONY: run test simulate bench compare load load-web lint fuzz image image-test

@@ -1,7 +1,7 @@
 """Simulate many clusters, each by a seed: `make simulate N=200000`.
 
-    python -P tests/simulation/run.py N [--first SEED] [--processes P]
-    python -P tests/simulation/run.py --seed SEED [--shrink]
+    make simulate [N=2000] [ARGS="--first SEED --processes P"]
+    make simulate ARGS="--seed SEED --shrink"
 
 A seed that breaks a promise is printed; the second form replays it, and makes its plan smaller. At the end it says how
 often each mechanism occurred, and fails if one is rare. Exit status 1: a promise was broken, or a mechanism is rare.
@@ -12,9 +12,6 @@ import sys
 import time
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from pathlib import Path
-
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 
 from plans import draw, run, shrink
 
@@ -109,10 +106,9 @@ def simulate_all(first, many, processes, tell=print):
 
 def rare(counts, many):
     """The mechanisms that occurred less often than they should, as lines."""
-    wanted = {name: per_thousand * many / 1000 for name, per_thousand in RARE.items()}
-    return [
-        f"rare: {name}: {counts[name]:,}, not {least:,.0f}" for name, least in wanted.items() if counts[name] < least
-    ]
+    wanted = {name: per_thousand * many // 1000 for name, per_thousand in RARE.items()}
+    found = [name for name, least in wanted.items() if counts[name] < least]
+    return [f"rare: {name}: {counts[name]:,}, not {wanted[name]:,}" for name in found]
 
 
 def replay(seed, smaller):
