@@ -18,7 +18,7 @@ NUMBERS = {"common.counters", "common.frames", "shard.layout", "gateway.http_pla
 C_LIBRARY = {"cython", "libc.string"}
 SYSTEM = {"contextlib", "errno", "libc.errno", "socket"}  # for the one that makes system calls
 KERNELS = {
-    "gateway.answerers": set(),
+    "gateway.answerers": NUMBERS,
     "gateway.siphash": NUMBERS,
     "gateway.sources": NUMBERS,
     "gateway.records": NUMBERS | {"gateway.siphash"},

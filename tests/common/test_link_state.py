@@ -255,6 +255,19 @@ def renewals(link, times):
     return [now for now in times if link.connection_due(now)]
 
 
+def test_when_a_shard_was_heard_last_is_known_whatever_became_of_the_connection(link):
+    assert link.last_heard == -1
+    number = ping(link, START)
+    assert link.take_pong(number, pong(), START + 30)
+    assert link.last_heard == START
+    first, second = ping(link, START + PING_EVERY), ping(link, START + 2 * PING_EVERY)
+    assert link.take_pong(second, pong(), START + 1100)
+    link.note_broken()
+    assert link.last_heard == START + 2 * PING_EVERY
+    assert link.take_pong(first, pong(), START + 1200)  # it was sent while there was a connection
+    assert not link.is_silent(START + 1200)
+
+
 def test_a_shard_never_heard_gets_a_new_connection_each_ten_seconds(link):
     times = range(START, START + 35_000, 100)
     assert renewals(link, times) == [START + RECONNECT_EVERY * many for many in (1, 2, 3)]

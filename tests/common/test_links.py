@@ -11,6 +11,8 @@ import zmq
 from common import config, links
 from common.batch_io import allocate
 from common.keys import NodeKey
+from common.link_sockets import LinkSockets
+from common.link_state import RECONNECT_EVERY, LinkState
 from common.links import Doorman, KeyPair, LinkError, Watched
 
 PATIENCE = 20
@@ -135,18 +137,35 @@ def test_addresses_and_keys_are_those_of_the_configuration(tmp_path):
         ],
     }
     wanted = config.read(document)
-    assert links.addresses(wanted) == [
-        ("tcp://192.0.2.1:7000", STRANGER.public),
-        ("tcp://192.0.2.2:7000", FRIEND.public),
-    ]
+    assert links.addresses(wanted) == {
+        "shard1": ("tcp://192.0.2.1:7000", STRANGER.public),
+        "shard2": ("tcp://192.0.2.2:7000", FRIEND.public),
+    }
     assert links.known_keys(wanted) == [FRIEND.public, STRANGER.public]
 
 
 def test_a_configuration_without_keys_has_none(tmp_path):
     wanted = config.read({"data": str(tmp_path), "shards": [{"name": "shard1"}, {"name": "shard2"}]})
-    assert links.addresses(wanted) == [(f"ipc://{tmp_path}/run/shard{number}", b"") for number in (1, 2)]
+    assert links.addresses(wanted) == {name: (f"ipc://{tmp_path}/run/{name}", b"") for name in ("shard1", "shard2")}
     assert links.known_keys(wanted) == []
     assert links.key_pair(None) is None
+
+
+@pytest.mark.parametrize(
+    ("link", "key", "good"),
+    [
+        ("tcp://192.0.2.1:7000", "", True),
+        ("ipc:///run/shoal/shard1", "", True),
+        ("tcp://192.0.2.1:7000", SERVER.public.decode(), True),
+        ("tcp://192.0.2.1:7000", SERVER.public.decode()[1:], False),
+        ("tcp://192.0.2.1:7000", "é" * 40, False),
+        ("tcp://é:7000", "", False),
+        ("inproc://a", "", False),
+        ("", "", False),
+    ],
+)
+def test_what_a_shard_says_of_its_place_is_checked(link, key, good):
+    assert links.is_address(link, key) == good
 
 
 def test_a_nodes_key_is_what_libzmq_takes():
@@ -462,3 +481,79 @@ async def test_a_crowd_of_strangers_keeps_no_friend_waiting_while_the_loop_is_el
                 stranger.sendall(bytes(64))
         await caller.echo(b"after")
         await until(lambda: sum(door.refused.values()) == crowd)
+
+
+# Links to shards
+
+
+class Shards:
+    """Links to shards by name; what comes back is kept."""
+
+    def __init__(self):
+        self.context = zmq.Context()
+        self.sockets = LinkSockets(self.context, FRIEND, self.take)
+        self.heard = []
+
+    def take(self, name, frame, now):
+        self.heard.append((name, bytes(frame)))
+
+    def link(self, **doors):
+        """Link to these doors and no others."""
+        addresses = {name: (door.address, SERVER.public) for name, door in doors.items()}
+        self.sockets.set_shards(addresses, {name: LinkState(name, 1, 1) for name in doors})
+
+    async def echo(self, name, message):
+        await until(lambda: self.sockets.send(name, message))
+        await until(lambda: self.heard)
+        assert self.heard.pop() == (name, message)
+
+    def close(self):
+        self.sockets.close()
+        self.context.destroy(0)
+
+
+@on_loop
+async def test_shards_are_linked_by_name_as_they_come_and_go():
+    async with (
+        opened(Door, "tcp://127.0.0.1:*") as first,
+        opened(Door, "tcp://127.0.0.1:*") as second,
+        opened(Shards) as shards,
+    ):
+        shards.link(a=first)
+        assert not shards.sockets.send("a", b"too early")
+        shards.sockets.start(asyncio.get_running_loop())
+        await shards.echo("a", b"one")
+        shards.link(a=first, b=second)
+        await shards.echo("b", b"two")
+        kept, watched = shards.sockets.watched["b"], shards.sockets.watched["a"]
+        shards.link(b=second)
+        assert watched.sock.closed
+        assert not shards.sockets.send("a", b"gone")
+        assert shards.sockets.watched == {"b": kept}
+        shards.link(a=second, b=second)  # at another place than before
+        shards.sockets.send_all([("b", b"three"), ("nobody", b"four")])
+        await until(lambda: shards.heard == [("b", b"three")])
+        shards.heard.clear()
+        await shards.echo("a", b"five")
+        shards.link(a=first, b=second)
+        await shards.echo("a", b"six")
+        assert [parts for (parts,) in first.taken] == [b"one", b"six"]
+        assert shards.sockets.watched["b"] is kept
+
+
+@on_loop
+async def test_who_is_silent_for_long_gets_another_socket():
+    async with opened(Door, "tcp://127.0.0.1:*") as door, opened(Shards) as shards:
+        shards.link(a=door, b=door)
+        shards.sockets.start(asyncio.get_running_loop())
+        await shards.echo("a", b"one")
+        before = dict(shards.sockets.watched)
+        shards.sockets.states["b"].heard = 99_999  # only b is heard
+        for now in (0, RECONNECT_EVERY - 1):
+            shards.sockets.tick(now)
+            assert shards.sockets.watched == before
+        shards.sockets.tick(RECONNECT_EVERY)
+        assert shards.sockets.reconnections == 1
+        assert before["a"].sock.closed
+        assert shards.sockets.watched["b"] is before["b"]
+        await shards.echo("a", b"two")

@@ -1,3 +1,5 @@
+"""Which link is handed what, and who answers for nobody."""
+
 import pytest
 
 from common import frames
@@ -9,12 +11,22 @@ class Records:
 
     def __init__(self, *waiting):
         self.many = list(waiting)
-        self.links = len(waiting)
         self.frame_size = 4
-        self.view = memoryview(bytes(range(4 * self.links)))
+        self.copying = False
+        self.room = []  # that links were said to have for copies
         self.empty = memoryview(bytearray(range(256)) * 3)
         self.closed = []
         self.drawn = []
+
+    def set_count(self, links):
+        self.links = links
+        self.view = memoryview(bytes(range(4 * links)))
+
+    def copy(self, room):
+        """A copy for each link that has room."""
+        self.room.append(room)
+        self.many = [many + has_room for many, has_room in zip(self.many, room, strict=True)]
+        return sum(room)
 
     def waiting(self, link):
         return self.many[link]
@@ -52,6 +64,9 @@ class Link:
         self.has_room = has_room
         self.sent = []
 
+    def takes_copies(self):
+        return self.has_room
+
     def hand_over(self, index):
         if self.has_room:
             self.sent.append(bytes(self.router.close(index, 50 + index, 60 + index)))
@@ -60,7 +75,7 @@ class Link:
 @pytest.fixture
 def router():
     router = Router(Records(3, 0, 4), Codec(), Codec())
-    router.links = [Link(router) for _ in range(3)]
+    router.set_links([Link(router) for _ in range(3)])
     return router
 
 
@@ -91,6 +106,40 @@ def test_frames_are_numbered_without_gaps_and_name_their_receiver(router):
     assert router.records.closed == [(1, 50, 60), (2, 52, 62), (3, 51, 61)]
 
 
+def test_links_that_have_room_get_copies_before_anything_is_sent(router):
+    router.links[0].has_room = False
+    router.records.copying = True
+    router.dispatch()
+    assert router.records.room == [b"\0\1\1"]
+    assert [link.sent for link in router.links] == [[], [b"\x04"], [b"\x08\x09\x0a\x0b"]]
+    assert router.records.many == [3, 0, 0]
+    assert router.copied == 2
+
+
+def test_without_copies_nobody_is_asked_for_room(router):
+    router.dispatch()
+    assert router.records.room == []
+    assert router.copied == 0
+
+
+def test_nobody_takes_no_copies(router):
+    router.set_links([*router.links[:2], Nobody(router)])
+    router.records.copying = True
+    router.http.records = router.records
+    router.dispatch()
+    assert router.records.room == [b"\1\1\0"]
+
+
+def test_other_links_have_other_frames(router):
+    links = [Link(router) for _ in range(2)]
+    router.set_links(links)
+    assert router.records.links == 2
+    assert [bytes(frame) for frame in router.frames] == [b"\0\1\2\3", b"\4\5\6\7"]
+    router.records.many = [4, 4]
+    router.dispatch()
+    assert [link.sent for link in links] == [[b"\0\1\2\3"], [b"\4\5\6\7"]]
+
+
 def test_replies_go_to_udp(router):
     router.take_replies(memoryview(b"frame"), 123)
     assert router.udp.encoded == [(b"frame", 123)]
@@ -107,7 +156,7 @@ def test_a_frame_with_replies_of_others_goes_to_http_too(router):
 def test_nobody_answers_here_and_counts(router, monkeypatch):
     monkeypatch.setattr("gateway.router.address_of", lambda memory: 99 if memory is router.records.empty else 0)
     nobody = Nobody(router)
-    router.links[2] = nobody
+    router.set_links([*router.links[:2], nobody])
     router.http.records = router.records
     router.dispatch()
     assert router.udp.encoded == [(bytes(router.records.empty[: frames.HEADER + 3 * frames.REPLY]), 99)]
