@@ -67,7 +67,8 @@ class Cluster:
         self.faulty = False  # whether there ever was one
         self.versions = [topology_of(plan.weights, plan.replicas)]
         self.files = {}  # by process: the number of the version that its node has
-        self.saved = {}  # by shard: snapshots
+        self.saved = {}  # by shard: a snapshot of some time ago
+        self.disk = {}  # by shard: what it finds when it starts
         self.clients = Clients(self.world, self, TORRENTS, PEERS, 1000 * plan.lifetime)
         self.skews = {}
         for name in [*self.versions[0].shards, *plan.gateways]:
@@ -92,8 +93,8 @@ class Cluster:
         topology.config = msgspec.structs.replace(topology.config, version=number + 1)
         return topology
 
-    def start(self, name, snapshot=None):
-        """Start a process with the file that its node has."""
+    def start(self, name):
+        """Start a process with the file that its node has, and what it finds there."""
         if name in self.world.processes or name not in self.files:
             return
         topology = self.version_of(name)
@@ -101,7 +102,7 @@ class Cluster:
         if name in self.plan.gateways:
             Gateway(self.world, name, skew, topology, KEY, self.clients.answered)
         elif name in topology.in_file:
-            Shard(self.world, name, skew, topology, settings(self.plan.lifetime), self.timing, snapshot)
+            Shard(self.world, name, skew, topology, settings(self.plan.lifetime), self.timing, self.disk.pop(name, None))
         else:
             self.bound = self.world.now  # it was ended while it handed over what it held, and does not come back
 
@@ -230,8 +231,8 @@ class Cluster:
             self.bound = self.world.now
         self.for_a_while(duration)
         process.end()
-        snapshot = self.saved.get(name) if with_snapshot else None
-        self.world.after(duration, self.start, name, snapshot)
+        self.disk[name] = self.saved.get(name) if with_snapshot else None
+        self.world.after(duration, self.start, name)
 
     def stop(self, name, duration):
         """End a process in order; another starts with what it saved."""
@@ -246,9 +247,10 @@ class Cluster:
     def stopped(self, process, duration):
         if not process.runs:
             return
-        snapshot = process.save() if isinstance(process, Shard) else None
+        if isinstance(process, Shard):
+            self.disk[process.name] = process.save()
         process.end()
-        self.world.after(duration, self.start, process.name, snapshot)
+        self.world.after(duration, self.start, process.name)
 
     # What must be true in the end
 
