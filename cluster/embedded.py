@@ -54,6 +54,8 @@ class Embedded:
         wall: Callable[[], float] | None = None,
     ) -> None:
         self.config = wanted
+        self.config_refused = ""
+        self.own = None  # it is all that the configuration has
         self.sockets = sockets
         self.shard = ShardWorker(wanted, wanted.shards[0], clock or SteadyClock())
         self.periodic = Periodic({"gateway": str(wanted.gateways[0].name), "shard": str(self.shard.name)})
@@ -82,6 +84,10 @@ class Embedded:
     def hang_up(self) -> None:
         """Read the connection-id key again."""
         self.gateway.reload_keys()
+
+    def reconfigure(self, config: Config) -> None:
+        """Note the version: nobody else has to agree, and all else takes effect at the next start, as the log said."""
+        self.config = config
 
     def tell(self) -> None:
         """Print the announce URLs."""

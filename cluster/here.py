@@ -10,7 +10,7 @@ import os
 import socket
 from typing import TYPE_CHECKING
 
-from cluster import privileges, start
+from cluster import privileges, start, taken_up
 from common import keys
 from common.config import Gateway
 from common.config_errors import ConfigError
@@ -41,7 +41,16 @@ def faults(config: Config, node: str | None) -> list[str]:
             pass
     except ConfigError as error:
         return [str(error)]  # what else there is depends on the user
-    return of_directories(config, node, user) + of_addresses(config, node, user)
+    return of_versions(config, node, user) + of_directories(config, node, user) + of_addresses(config, node, user)
+
+
+def of_versions(config: Config, node: str, user: User | None) -> list[str]:
+    """That the node has taken up a later configuration before, or another of the same version."""
+    try:
+        taken_up.check(config, node, user)  # gives what `shoal up` warns of
+    except ConfigError as error:
+        return [str(error)]
+    return []
 
 
 def of_directories(config: Config, node: str, user: User | None) -> list[str]:

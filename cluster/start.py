@@ -14,8 +14,8 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any, NoReturn
 
-from cluster import privileges, supervisor
-from common import config, logs
+from cluster import privileges, supervisor, taken_up
+from common import config, config_source, logs
 from common.config import Config, ConfigError, Gateway, Shard
 from gateway import listening
 
@@ -27,6 +27,7 @@ def up(file: Path | None, node: str | None = None) -> NoReturn:
 
     Raises ConfigError, KeyFileError or ListenError before anything runs.
     """
+    stamp = config_source.stamp(file) if file else None
     wanted = config.load(file) if file else default()
     try:
         node = choose_node(wanted, node)
@@ -34,17 +35,28 @@ def up(file: Path | None, node: str | None = None) -> NoReturn:
         logs.set_up(wanted.log.level, wanted.log.format)
         privileges.make_files(wanted, node, user)
         lock = None if wanted.is_embedded else privileges.lock(wanted, node, user)
+        if doubt := taken_up.check(wanted, node, user):
+            log.warning("%s", doubt)
     except ConfigError as error:
         error.file = str(file or "")
         raise
     listening.allow_files()
     workers = open_all(wanted, node)
+    taken_up.note(wanted, node, user)
     if wanted.user is None and os.geteuid() == 0:
         log.warning("workers run as root: a `user` in the configuration would have less to lose")
     # A signal that comes during the exec waits for the supervisor.
     signal.pthread_sigmask(signal.SIG_BLOCK, supervisor.WATCHED)
-    log_as = {"level": wanted.log.level, "format": wanted.log.format}
-    plan = {**log_as, "lock": lock, "user": user and user._asdict(), "workers": workers}
+    plan = {
+        "level": wanted.log.level,
+        "format": wanted.log.format,
+        "lock": lock,
+        "user": user and user._asdict(),
+        "node": node,
+        "file": os.path.abspath(file) if file and stamp else None,  # not a pipe, say, which cannot be read again
+        "stamp": stamp,
+        "workers": workers,
+    }
     become_supervisor(plan, config_file(wanted))
 
 
@@ -69,18 +81,31 @@ def choose_node(wanted: Config, node: str | None) -> str:
 
 def open_all(wanted: Config, node: str) -> list[dict[str, Any]]:
     """What the supervisor is to run, with the sockets opened. Raises ListenError."""
+    workers = []
+    for process in processes(wanted, node):
+        opened = listening.open_sockets(wanted, process) if isinstance(process, Gateway) else []
+        workers.append({**describe(wanted, process), "fds": [sock.detach() for sock in opened]})
+    return workers
+
+
+def processes(wanted: Config, node: str) -> list[Gateway | Shard]:
+    """What has a worker of its own on a node; a gateway stands for the embedded tracker."""
+    return [wanted.gateways[0]] if wanted.is_embedded else wanted.on_node(node)
+
+
+def describe(wanted: Config, process: Gateway | Shard) -> dict[str, Any]:
+    """A worker as the supervisor has it described, but for its sockets."""
     if wanted.is_embedded:
-        return [worker("tracker", ["-m", "cluster.embedded"], wanted, wanted.gateways[0])]
-    return [
-        worker(process.name, ["-m", module(process), "--name", process.name], wanted, process)
-        for process in wanted.on_node(node)
-    ]
+        return {"name": "tracker", "kind": "tracker", "arguments": ["-m", "cluster.embedded"]}
+    described = {"name": process.name, "arguments": ["-m", module(process), "--name", process.name]}
+    if isinstance(process, Gateway):
+        return {**described, "kind": "gateway"}
+    return {**described, "kind": supervisor.SHARD, "place": place(wanted, process)}
 
 
-def worker(name: str, arguments: list[str], wanted: Config, process: Gateway | Shard) -> dict[str, Any]:
-    """A worker as the supervisor has it described."""
-    opened = listening.open_sockets(wanted, process) if isinstance(process, Gateway) else []
-    return {"name": name, "arguments": arguments, "fds": [sock.detach() for sock in opened]}
+def place(wanted: Config, shard: Shard) -> dict[str, str]:
+    """Where others reach a shard, and where it listens."""
+    return {"link": wanted.link_of(shard), "bind": wanted.bind_of(shard)}
 
 
 def module(process: Gateway | Shard) -> str:
@@ -89,14 +114,23 @@ def module(process: Gateway | Shard) -> str:
 
 
 def config_file(wanted: Config) -> int:
-    """A descriptor of an unnamed file that holds the encoded configuration."""
-    if hasattr(os, "memfd_create"):
-        fd = os.memfd_create("shoal-config")
-    else:
-        with TemporaryFile() as file:
-            fd = os.dup(file.fileno())
-    os.write(fd, config.encode(wanted))
+    """A descriptor of an unnamed file from which workers read the configuration."""
+    fd = unnamed_file()
+    config_source.write(fd, document(wanted))
     return fd
+
+
+def document(wanted: Config) -> Any:
+    """A configuration as JSON has it."""
+    return json.loads(config.encode(wanted))
+
+
+def unnamed_file() -> int:
+    """A descriptor of one."""
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("shoal-config")
+    with TemporaryFile() as file:
+        return os.dup(file.fileno())
 
 
 def become_supervisor(plan: dict[str, Any], config_fd: int) -> NoReturn:

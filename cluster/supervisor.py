@@ -6,11 +6,15 @@ of a pipe whose end workers read when the supervisor has died. It is started by 
     python -P -m cluster.supervisor PLAN
 
 PLAN is JSON: level and format of the log, config_fd, lock (null, or a descriptor to be kept), user (null, or name,
-uid, gid, groups), and workers: name, arguments (of Python), fds. It stays small by importing nothing but the
-standard library, and has one thread: it forks.
+uid, gid, groups), node, file (null, or what to take up when it is edited) and its stamp, and workers: name, kind,
+arguments (of Python), fds. It stays small by importing nothing but the standard library, and has one thread: it forks.
+
+An edited file is read by cluster/reload.py. Workers get SIGHUP then and read their configuration again. Those that are
+new on the node are started. Those that it lacks are not started again: gateways are ended, shards end by themselves
+once others have what they hold.
 
 Signals: SIGTERM and SIGINT stop the workers (SIGTERM, 4 s later SIGKILL), first those with sockets, then the
-others, and end with 0; SIGHUP is passed on.
+others, and end with 0; SIGHUP is passed on, and has the file read again.
 Exit status 1: every worker is taken out, and none of them ever ran for a minute, or all refuse their configuration.
 """
 
@@ -24,9 +28,11 @@ import socket
 import sys
 import time
 from collections.abc import Sequence
+from typing import Any
 
-from cluster.worker import User, Worker
-from common import logs
+from cluster.watch import Answer, Watch
+from cluster.worker import User, Worker, describe
+from common import config_source, logs
 
 log = logging.getLogger("shoal.supervisor")
 
@@ -34,21 +40,40 @@ STOPS = frozenset({signal.SIGTERM, signal.SIGINT})
 WATCHED = STOPS | {signal.SIGHUP, signal.SIGCHLD}
 
 PATIENCE = 4.0  # seconds that a worker has to save and exit
+SHARD = "shard"  # a kind of worker
 FAREWELL = 1.0  # more for shards, which tell the gateways of all nodes first
 
 
 class Supervisor:
-    """Keeps workers running until it is told to stop."""
+    """Keeps workers running until it is told to stop.
 
-    def __init__(self, workers: Sequence[Worker], config_fd: int) -> None:
-        self.workers = workers
+    watch: of the operator's file, if there is one. request: what its reader is told of this process.
+    """
+
+    def __init__(
+        self,
+        workers: Sequence[Worker],
+        config_fd: int,
+        watch: Watch | None = None,
+        request: dict[str, Any] | None = None,
+        user: User | None = None,
+    ) -> None:
+        self.workers = list(workers)
         self.config_fd = config_fd
+        self.watch = watch
+        self.request = request or {}
+        self.user = user
+        self.given = config_source.read(config_fd)
+        self.told = ""  # what was refused last
+        # Workers may read it only: root acts by what is there.
+        os.fchmod(config_fd, 0o600)
+        self.reading_fd = os.open(f"/dev/fd/{config_fd}", os.O_RDONLY | os.O_CLOEXEC)
         self.parent_pipe, self.alive = os.pipe()  # nothing is ever written; it closes when this process ends
         for fd in (config_fd, *(sock.fileno() for worker in workers for sock in worker.sockets)):
             os.set_inheritable(fd, False)  # each worker gets its own: a socket that others hold too stays open
 
     def __repr__(self) -> str:
-        return f"<Supervisor {list(self.workers)}>"
+        return f"<Supervisor {self.workers}>"
 
     def run(self) -> int:
         """Start workers until a signal or their failures end it; the exit status."""
@@ -66,30 +91,44 @@ class Supervisor:
                 self.stop()
                 return 0
             if number == signal.SIGHUP:
-                for worker in self.running():
-                    os.kill(worker.pid, signal.SIGHUP)
+                self.hang_up()
             for worker, status in self.reap():
-                worker.ended(status)
+                if worker.leaving:
+                    log.info("%s has left: %s", worker.name, describe(status))
+                else:
+                    worker.ended(status)
+            if self.watch and (answer := self.watch.look(self.tell_reader())):
+                self.take_up(answer)
+            self.dismiss()
 
     def is_over(self) -> bool:
         """Whether there is nothing to wait for: what worked once may work again, as soon as a port is free."""
-        if not all(worker.out for worker in self.workers):
+        staying = [worker for worker in self.workers if not worker.leaving]
+        if not staying or not all(worker.out for worker in staying):  # a node without workers waits for an edit
             return False
-        return all(worker.due == math.inf for worker in self.workers) or not any(one.settled for one in self.workers)
+        return all(worker.due == math.inf for worker in staying) or not any(one.settled for one in staying)
 
     def running(self) -> list[Worker]:
         """The workers that have a process."""
         return [worker for worker in self.workers if worker.pid]
 
+    def waiting(self) -> list[Worker]:
+        """The workers that will have a process; not before another of that name is gone."""
+        leaving = {worker.name for worker in self.workers if worker.leaving}
+        return [worker for worker in self.workers if not worker.pid and worker.name not in leaving]
+
     def start(self) -> None:
         """Start the workers that are due."""
-        for worker in self.workers:
-            if not worker.pid and worker.due <= time.monotonic():
-                worker.start(self.parent_pipe, self.config_fd)
+        for worker in self.waiting():
+            if worker.due <= time.monotonic():
+                worker.start(self.parent_pipe, self.reading_fd)
 
     def wait(self) -> int:
-        """Wait for a signal, its number, or until a worker is due, 0."""
-        due = min((worker.due for worker in self.workers if not worker.pid), default=math.inf)
+        """Wait for a signal, its number, or until something is due, 0."""
+        times = [worker.due for worker in self.waiting()]
+        times += [worker.deadline for worker in self.running()]
+        times += [self.watch.due()] if self.watch else []
+        due = min(times, default=math.inf)
         if due == math.inf:
             return signal.sigwaitinfo(WATCHED).si_signo
         got = signal.sigtimedwait(WATCHED, max(0.0, due - time.monotonic()))
@@ -101,16 +140,89 @@ class Supervisor:
         by_pid = {worker.pid: worker for worker in self.running()}
         try:
             while (gone := os.waitpid(-1, os.WNOHANG))[0]:
+                status = os.waitstatus_to_exitcode(gone[1])
                 # Other children are there if we are a container's first process.
                 if worker := by_pid.get(gone[0]):
                     worker.pid = 0
-                    ended.append((worker, os.waitstatus_to_exitcode(gone[1])))
+                    ended.append((worker, status))
+                elif self.watch and gone[0] == self.watch.pid:
+                    self.take_up(self.watch.ended(status))
         except ChildProcessError:
             pass
         return ended
 
+    def hang_up(self) -> None:
+        """SIGHUP: all workers read again what may have changed, and the file is looked at."""
+        for worker in self.running():
+            os.kill(worker.pid, signal.SIGHUP)
+        if self.watch:
+            self.watch.asked = True
+            self.told = ""
+
+    def tell_reader(self) -> dict[str, Any]:
+        """What the reader of an edited file must know."""
+        workers = [
+            {
+                "name": worker.name,
+                "kind": worker.kind,
+                "leaving": worker.leaving,
+                "place": worker.place,
+                "fds": [sock.fileno() for sock in worker.sockets],
+            }
+            for worker in self.workers
+        ]
+        return {**self.request, "config_fd": self.reading_fd, "workers": workers}
+
+    def take_up(self, answer: Answer) -> None:
+        """Go by what the file means now; if it is refused, by what was taken up before."""
+        if answer.refused:
+            if answer.refused != self.told:
+                log.warning("the configuration is not taken up: %s", answer.refused)
+            self.told = answer.refused
+            self.give(self.given.config, answer.refused)
+            return
+        self.told = ""
+        wanted = {(each["name"], each["kind"]) for each in answer.workers}
+        for worker in self.workers:  # a shard that has not left yet may stay
+            worker.leaving = (worker.name, worker.kind) not in wanted or worker.deadline < math.inf
+        present = {(worker.name, worker.kind) for worker in self.workers if not worker.leaving}
+        self.give(answer.config, "")
+        opened = list(answer.sockets)
+        if opened:  # at ports that those may have had to themselves who are taken out now
+            for worker in self.workers:
+                worker.notes = [one._replace(shared=True) for one in worker.notes]
+        for each in answer.workers:
+            if (each["name"], each["kind"]) not in present:
+                mine, opened = opened[: each["sockets"]], opened[each["sockets"] :]
+                self.workers.append(make_worker(each, mine, self.user))
+        if not wanted:
+            log.warning("the configuration has nothing for this node to run: it waits for another edit")
+
+    def give(self, config: Any, refused: str) -> None:
+        """Have workers read this, if it is new."""
+        given = config_source.Given(config, refused)
+        if given == self.given:
+            return
+        if config != self.given.config:
+            log.info("version %d of the configuration is taken up", config["version"])
+        self.given = given
+        config_source.write(self.config_fd, config, refused)
+        for worker in self.workers:
+            worker.renew()
+
+    def dismiss(self) -> None:
+        """End the workers that leave, but for shards, who know when they may; forget those that are gone."""
+        for worker in self.workers:
+            if worker.leaving and worker.pid and worker.kind != SHARD:
+                worker.leave(PATIENCE)
+            if worker.leaving and not worker.pid:
+                worker.close()
+        self.workers = [worker for worker in self.workers if worker.pid or not worker.leaving]
+
     def stop(self) -> None:
         """End all: gateways first, while there still are shards that answer them."""
+        if self.watch:
+            self.watch.close()
         self.end([worker for worker in self.running() if worker.sockets], PATIENCE)
         self.end(self.running(), PATIENCE + FAREWELL)
 
@@ -139,11 +251,18 @@ def main(arguments: Sequence[str]) -> int:
     if plan["lock"] is not None:
         os.set_inheritable(plan["lock"], False)  # it is held for as long as this process lives, and no longer
     user = User(**plan["user"]) if plan["user"] else None
-    workers = []
-    for each in plan["workers"]:
-        command = [sys.executable, "-P", *each["arguments"]]
-        workers.append(Worker(each["name"], command, [socket.socket(fileno=fd) for fd in each["fds"]], user))
-    return Supervisor(workers, plan["config_fd"]).run()
+    workers = [make_worker(each, [socket.socket(fileno=fd) for fd in each["fds"]], user) for each in plan["workers"]]
+    watch = Watch(plan["file"], plan["stamp"]) if plan["file"] else None
+    request = {name: plan[name] for name in ("level", "format", "user", "node")}
+    return Supervisor(workers, plan["config_fd"], watch, request, user).run()
+
+
+def make_worker(described: dict[str, Any], sockets: list[socket.socket], user: User | None) -> Worker:
+    """A worker as a plan describes it."""
+    command = [sys.executable, "-P", *described["arguments"]]
+    worker = Worker(described["name"], command, sockets, user, described["kind"])
+    worker.place = described.get("place", {})
+    return worker
 
 
 if __name__ == "__main__":

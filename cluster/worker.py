@@ -47,10 +47,16 @@ class Worker:
     a minute each it is taken out: the sockets are closed, so that the system gives all to others at the same port,
     and they are opened again for a try now and then. `out` is true from then to the try; for good if it refuses its
     configuration, unless it has worked with that: `settled` is true once it has run for a minute.
+
+    kind: what of the configuration it is. One that is `leaving` is not started again. place: where a shard is, and
+    listens.
     """
 
-    def __init__(self, name: str, command: Sequence[str], listening: list[socket.socket], user: User | None) -> None:
+    def __init__(
+        self, name: str, command: Sequence[str], listening: list[socket.socket], user: User | None, kind: str = ""
+    ) -> None:
         self.name = name
+        self.kind = kind
         self.command = command
         self.sockets = listening
         self.user = user
@@ -62,6 +68,9 @@ class Worker:
         self.delay = FIRST_DELAY
         self.short = 0  # lives below SETTLED, in a row
         self.settled = False  # whether it ever ran for so long
+        self.leaving = False
+        self.place: dict[str, str] = {}
+        self.deadline = math.inf  # when it is killed
 
     def __repr__(self) -> str:
         return f"<Worker {self.name} " + (f"{self.pid}>" if self.pid else "taken out>" if self.out else "waiting>")
@@ -111,9 +120,31 @@ class Worker:
         self.out = True
         self.due = due
         self.notes = self.notes or [sockets.note(sock) for sock in self.sockets]
+        self.close()
+
+    def close(self) -> None:
+        """Close its sockets."""
         for sock in self.sockets:
             sock.close()
         self.sockets = []
+
+    def renew(self) -> None:
+        """There is another configuration: have its process read it, or try again if the last one was refused."""
+        if self.pid:
+            os.kill(self.pid, signal.SIGHUP)
+        elif self.due == math.inf:
+            self.due = 0.0
+
+    def leave(self, patience: float) -> None:
+        """End its process, in so many seconds."""
+        now = time.monotonic()
+        if self.deadline == math.inf:
+            self.deadline = now + patience
+            os.kill(self.pid, signal.SIGTERM)
+        elif now >= self.deadline:
+            self.deadline = now + patience
+            log.warning("%s did not stop within %g s and is killed", self.name, patience)
+            os.kill(self.pid, signal.SIGKILL)
 
 
 def spawn(command: list[str], fds: Sequence[int], user: User | None) -> int:

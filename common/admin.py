@@ -34,8 +34,9 @@ class Admin:
 
     async def stop(self) -> None:
         """End all connections."""
-        if self.runner is not None:
-            await asyncio.wait_for(self.runner.cleanup(), PATIENCE)
+        runner, self.runner = self.runner, None
+        if runner is not None:
+            await asyncio.wait_for(runner.cleanup(), PATIENCE)
 
     async def _metrics(self, _: web.Request) -> web.Response:
         return web.Response(body=self.metrics.text(), headers={"Content-Type": CONTENT_TYPE})

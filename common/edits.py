@@ -17,10 +17,10 @@ Shape = tuple[object, ...]
 
 
 def shape_of(config: Config) -> Shape:
-    """What a version stands for: nodes, shards, addresses, weights, replicas. Equal for equal topologies."""
-    nodes = tuple((str(node.name), str(node.key or "")) for node in config.nodes)
-    shards = tuple(
-        (str(shard.name), config.node_of(shard), config.link_of(shard), f"{shard.weight:g}") for shard in config.shards
+    """What a version stands for: nodes, shards, addresses, weights, replicas. Their order in the file is no matter."""
+    nodes = sorted((str(node.name), str(node.key or "")) for node in config.nodes)
+    shards = sorted(
+        (str(shard.name), config.node_of(shard), config.link_of(shard), shard.weight) for shard in config.shards
     )
     return (config.slices, config.replicas, nodes, shards)
 

@@ -3,8 +3,8 @@
     python -m gateway --config cluster.yaml [--name gateway1]
     python -m gateway --name gateway1 --config-fd 8 --parent-pipe 7 --fds 5,6
 
-The second form is the supervisor's. --config-fd: a file with the encoded configuration. --parent-pipe: at its end
-the supervisor is gone. --fds: listening sockets.
+The second form is the supervisor's. --config-fd: what common/config_source.py writes. --parent-pipe: at its end the
+supervisor is gone. --fds: listening sockets.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import argparse
 import asyncio
 import contextlib
 import logging
-import os
 import signal
 import socket
 import sys
@@ -22,20 +21,26 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 import uvloop
 
-from common import config, logs
+from common import logs
 from common.admin import Admin
 from common.config_errors import ConfigError
+from common.config_source import TornError
 from common.metrics import Metrics
+from common.renewal import Handed, OwnFile, Renewal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from common.config import Config, Gateway, Shard
+    from common.renewal import Source
     from common.values import Endpoint
 
 log = logging.getLogger(__name__)
 
 Named = TypeVar("Named", "Gateway", "Shard")
+
+MOVE_AGAIN = 0.25  # seconds before a new admin address that cannot be had is tried again
+MOVE_TRIES = 40  # before that is told: who has it may have to move, or to end, too
 
 
 class AdminError(Exception):
@@ -49,10 +54,21 @@ class Start(NamedTuple):
     name: str
     sockets: list[socket.socket] | None
     parent_pipe: int | None
+    source: Source
 
 
 class Worker(Protocol):
     """A process's work."""
+
+    config_refused: str  # why the file that the operator wrote last is not taken up; empty if it is
+
+    @property
+    def admin(self) -> AdminServer:
+        """Its admin address."""
+
+    @property
+    def own(self) -> Gateway | Shard | None:
+        """Which process of the configuration it is; None if it is all of them."""
 
     async def start(self) -> None:
         """Begin."""
@@ -61,7 +77,10 @@ class Worker(Protocol):
         """End in order."""
 
     def hang_up(self) -> None:
-        """SIGHUP: read again what may have changed."""
+        """SIGHUP: read again what may have changed, but for the configuration."""
+
+    def reconfigure(self, config: Config) -> None:
+        """Take up another configuration. Raises ConfigError if it cannot; then the old one stays."""
 
     def tell(self) -> None:
         """Print where it is reached, once it is."""
@@ -120,6 +139,7 @@ class AdminServer:
         self.address = address
         self.metrics = Metrics()
         self.admin = Admin(self.metrics, health)
+        self.moving: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Begin to serve. Raises AdminError if the address cannot be had."""
@@ -130,10 +150,39 @@ class AdminServer:
         except OSError as error:
             raise AdminError(f"admin: cannot listen on {self.address} (TCP): {error.strerror or error}") from error
 
+    def move(self, address: Endpoint | None) -> None:
+        """Serve at another address as soon as it can be had: it may be that of a process that has to move, too."""
+        if address == self.address:
+            return
+        self.address = address
+        if self.moving is None or self.moving.done():
+            self.moving = asyncio.get_running_loop().create_task(self._follow())
+
     async def stop(self) -> None:
         """End all connections."""
+        if self.moving is not None:
+            self.moving.cancel()
+            await asyncio.wait([self.moving])
         with contextlib.suppress(TimeoutError):
             await self.admin.stop()
+
+    async def _follow(self) -> None:
+        """Serve at the address, whatever that becomes meanwhile."""
+        tries = 0
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await self.admin.stop()
+            wanted = self.address
+            try:
+                await self.start()
+            except AdminError as error:
+                tries += 1
+                if tries % MOVE_TRIES == 0:
+                    log.warning("%s; it is tried again", error)
+                await asyncio.sleep(MOVE_AGAIN)
+            else:
+                if wanted == self.address:
+                    return
 
 
 def choose(processes: Sequence[Named], name: str, kind: str) -> Named:
@@ -148,18 +197,19 @@ def choose(processes: Sequence[Named], name: str, kind: str) -> Named:
 
 
 def read_arguments(program: str, words: Sequence[str]) -> Start:
-    """What the command line says. Raises ConfigError; exits with 2 if it cannot be understood."""
+    """What the command line says. Raises ConfigError, TornError; exits with 2 if it cannot be understood."""
     parser = argparse.ArgumentParser(prog=program)
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--config", type=Path, help="the configuration file")
-    source.add_argument("--config-fd", type=int, help=argparse.SUPPRESS)
+    either = parser.add_mutually_exclusive_group(required=True)
+    either.add_argument("--config", type=Path, help="the configuration file")
+    either.add_argument("--config-fd", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--name", default="", help="which process of the file; may be left out if there is but one")
     parser.add_argument("--fds", help=argparse.SUPPRESS)
     parser.add_argument("--parent-pipe", type=int, help=argparse.SUPPRESS)
     args = parser.parse_args(words)
-    wanted = config.load(args.config) if args.config else config.decode(os.pread(args.config_fd, 1 << 20, 0))
+    source: Source = OwnFile(args.config) if args.config else Handed(args.config_fd)
+    wanted = source.first()
     sockets = None if args.fds is None else [socket.socket(fileno=int(fd)) for fd in args.fds.split(",") if fd]
-    return Start(wanted, args.name, sockets, args.parent_pipe)
+    return Start(wanted, args.name, sockets, args.parent_pipe, source)
 
 
 def run(
@@ -172,9 +222,9 @@ def run(
     """
     try:
         start = read_arguments(program, words)
-    except ConfigError as error:
+    except (ConfigError, TornError) as error:
         print(f"{program}: {error}", file=sys.stderr)
-        return 2
+        return 2 if isinstance(error, ConfigError) else 1
     how = start.config.log
     logs.set_up(how.level, how.format, addresses=how.addresses, process=start.name)
     try:
@@ -194,13 +244,17 @@ async def _serve(start: Start, make: Callable[[Start], Worker]) -> None:
     worker = make(start)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, done.set)
-    loop.add_signal_handler(signal.SIGHUP, worker.hang_up)
+    node = start.config.node_of(worker.own or start.config.gateways[0])
+    renewal = Renewal(worker, start.source, start.config, node)
+    loop.add_signal_handler(signal.SIGHUP, renewal.hang_up)
     if start.parent_pipe is not None:
         loop.add_reader(start.parent_pipe, done.set)
     await worker.start()
     with contextlib.suppress(OSError):  # nobody may read it: no reason not to serve
         worker.tell()
+    renewal.begin()
     await done.wait()
+    renewal.end()
     if start.parent_pipe is not None:
         loop.remove_reader(start.parent_pipe)
     await worker.stop()

@@ -8,7 +8,7 @@ import socket
 import sys
 import time
 
-from common import config
+from common import config, config_source
 
 manner, *options = sys.argv[1:] if not sys.argv[1].startswith("--") else ["read", *sys.argv[1:]]
 given = dict(zip(options[::2], options[1::2], strict=True))
@@ -26,9 +26,19 @@ def end(number, frame):
         sys.exit(0)
 
 
+def hang_up(number, frame):
+    say("signal SIGHUP")
+    if manner == "linger" and configured().version >= 100:
+        sys.exit(0)
+
+
+def configured():
+    return config.read(config_source.read(int(given["--config-fd"])).config)
+
+
 signal.signal(signal.SIGTERM, end)
-signal.signal(signal.SIGHUP, lambda number, frame: say("signal SIGHUP"))
-say("interval", config.decode(os.pread(int(given["--config-fd"]), 1 << 20, 0)).interval)
+signal.signal(signal.SIGHUP, hang_up)
+say("interval", configured().interval)
 say("user", os.getuid(), os.getgid(), *os.getgroups())
 doors = [socket.socket(fileno=int(fd)) for fd in given.get("--fds", "").split(",") if fd]
 say("doors", *(door.getsockname()[1] for door in doors))

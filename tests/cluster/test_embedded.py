@@ -29,8 +29,8 @@ from trackers import (
     settings,
 )
 
-from cluster import embedded
-from common import config, keys, process
+from cluster import embedded, start
+from common import config_source, keys, process
 from common.config import Config
 from common.process import AdminError
 from common.values import Endpoint
@@ -344,7 +344,7 @@ def test_what_is_missing_is_one_line_and_status_1_as_it_may_come_back(monkeypatc
         raise error
 
     fd = os.memfd_create("config")
-    os.write(fd, config.encode(Config()))
+    config_source.write(fd, start.document(Config()))
     with listening.open_udp(Endpoint("127.0.0.1:0")) as sock:
         words = ["embedded", "--fds", str(sock.detach()), "--parent-pipe", "0", "--config-fd", str(fd)]
     monkeypatch.setattr("sys.argv", words)

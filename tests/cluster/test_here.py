@@ -1,5 +1,6 @@
 """`shoal check --here`: what of a machine would keep a node from running, found without changing anything."""
 
+import json
 import os
 import pwd
 import shutil
@@ -116,6 +117,18 @@ def test_a_port_that_is_taken_may_be_the_trackers_own(place):
     with socket.create_server(("127.80.0.1", 0)) as taken:
         listen = f"127.80.0.1:{taken.getsockname()[1]}"
         assert look(write(place, gateways=[{"name": "g1", "listen": [listen]}])) == []
+
+
+def test_a_file_that_is_older_than_what_was_taken_up(place):
+    (place / "data").mkdir()
+    kept = place / "data/taken-up-node.json"
+    kept.write_text(json.dumps(yaml.safe_load(write(place, version=4).read_text())))
+    assert look(write(place, version=4)) == []
+    (line,) = look(write(place, version=3))
+    assert line.startswith("version: expected at least 4, which was taken up before")
+    assert line.endswith(f"({kept} says so; remove it if this is another cluster), found 3")
+    kept.write_text("what no version of Shoal wrote")
+    assert look(write(place, version=3)) == []
 
 
 def test_a_node_of_several_needs_the_keys_that_they_share(place):

@@ -13,7 +13,7 @@ from ports import free_port
 
 from cluster import client, start
 from cluster.client import Announce
-from common import config, keys
+from common import config, config_source, keys
 from common.config import Config
 from gateway import listening
 
@@ -82,8 +82,7 @@ def test_the_config_is_in_a_file_that_can_be_read_again(monkeypatch):
     monkeypatch.delattr(os, "memfd_create")
     fds.append(start.config_file(Config()))
     for fd in fds * 2:
-        os.lseek(fd, 0, os.SEEK_SET)
-        assert config.decode(os.read(fd, 1 << 20)) == Config()
+        assert config.read(config_source.read(fd).config) == Config()
     for fd in fds:
         os.close(fd)
 
@@ -154,8 +153,15 @@ def test_each_node_runs_what_the_file_assigns_to_it():
     (gateway,) = start.open_all(wanted, start.choose_node(wanted, "one"))
     for fd in gateway.pop("fds"):
         os.close(fd)
-    assert gateway == {"name": "g", "arguments": ["-m", "gateway", "--name", "g"]}
-    assert start.open_all(wanted, "two") == [{"name": "s", "arguments": ["-m", "shard", "--name", "s"], "fds": []}]
+    assert gateway == {"name": "g", "kind": "gateway", "arguments": ["-m", "gateway", "--name", "g"]}
+    (shard,) = start.open_all(wanted, "two")
+    assert shard == {
+        "name": "s",
+        "kind": "shard",
+        "arguments": ["-m", "shard", "--name", "s"],
+        "place": {"link": "tcp://127.0.0.1:7001", "bind": "tcp://127.0.0.1:7001"},
+        "fds": [],
+    }
 
 
 def test_the_only_node_need_not_be_named(tmp_path):

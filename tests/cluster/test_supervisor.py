@@ -1,6 +1,7 @@
 """The supervisor as a process of its own, with a worker that does as told."""
 
 import contextlib
+import itertools
 import json
 import math
 import os
@@ -15,24 +16,31 @@ from pathlib import Path
 import pytest
 
 from cluster import start, supervisor, worker
-from common import admin, sockets
+from cluster import watch as watch_file
+from common import admin, config_source, sockets
 from common.config import Config
 from gateway import service, shard_links
 
 WORKER = Path(__file__).with_name("fake_worker.py")
+READER = Path(__file__).with_name("fake_reader.py")
 CODE = """
 import json, socket, sys
-from common import logs
-from cluster import supervisor, worker
+from common import config_source, logs
+from cluster import supervisor, watch, worker
+told = json.loads(sys.argv[1])
 logs.set_up("info", "json", sys.stdout)
-worker.AGAIN = float(sys.argv[1])
+worker.AGAIN = told["again"]
 worker.SETTLED = 100.0  # however slow the machine is
+watch.EVERY, watch.PATIENCE, watch.AGAIN = 0.02, told["patience"], told["again"]
+supervisor.PATIENCE = told["patience"]
+watch.READER = [sys.executable, "-P", told["reader"]]
 workers = [
-    worker.Worker(name, [sys.executable, "-P", *command], [socket.socket(fileno=fd) for fd in fds], None)
-    for name, command, fds in json.loads(sys.argv[2])
+    worker.Worker(name, [sys.executable, "-P", *command], [socket.socket(fileno=fd) for fd in fds], None, kind)
+    for name, kind, command, fds in told["workers"]
 ]
-workers[0].settled = sys.argv[4] == "settled"
-sys.exit(supervisor.Supervisor(workers, int(sys.argv[3])).run())
+workers[0].settled = told["settled"]
+eye = watch.Watch(told["file"], config_source.stamp(told["file"])) if told["file"] else None
+sys.exit(supervisor.Supervisor(workers, told["config_fd"], eye).run())
 """
 
 
@@ -47,10 +55,21 @@ class Watched:
     """A running supervisor, and what it and its workers say.
 
     `manners` has for each worker what it is to do; `doors` its sockets, by default two for the first. `settled`: as if
-    the first had run for a minute before; `handling`: of SIGCHLD, by whoever starts the supervisor.
+    the first had run for a minute before; `handling`: of SIGCHLD, by whoever starts the supervisor. `file`: what it
+    watches; its reader, which does as the file says, and workers that end have `patience`.
     """
 
-    def __init__(self, *manners, doors=None, again=30.0, more=(), settled=False, handling=signal.SIG_DFL):
+    def __init__(
+        self,
+        *manners,
+        doors=None,
+        again=30.0,
+        more=(),
+        settled=False,
+        handling=signal.SIG_DFL,
+        file=None,
+        patience=supervisor.PATIENCE,
+    ):
         self.doors = doors or [[datagram_socket(), datagram_socket()]]
         config_fd = start.config_file(Config())
         workers = []
@@ -58,10 +77,18 @@ class Watched:
             name = f"w{place + 1}"
             fds = [door.fileno() for door in self.doors[place]] if place < len(self.doors) else []
             command = [str(WORKER), manner, *(["--name", name] if len(manners) > 1 else []), *map(str, more)]
-            workers.append((name, command, fds))
-        command = [sys.executable, "-P", "-c", CODE, str(again), json.dumps(workers), str(config_fd)]
-        command += ["settled" if settled else "new"]
-        kept = (config_fd, *(fd for _, _, fds in workers for fd in fds))
+            workers.append((name, "shard" if manner == "linger" else manner, command, fds))
+        told = {
+            "again": again,
+            "workers": workers,
+            "config_fd": config_fd,
+            "settled": settled,
+            "file": str(file) if file else None,
+            "patience": patience,
+            "reader": str(READER),
+        }
+        command = [sys.executable, "-P", "-c", CODE, json.dumps(told)]
+        kept = (config_fd, *(fd for *_, fds in workers for fd in fds))
         self.process = subprocess.Popen(
             command,
             stdout=subprocess.PIPE,
@@ -367,6 +394,294 @@ def test_the_supervisor_is_small():
     status = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True).stdout
     kib = int(status.split("VmRSS:")[1].split()[0])
     assert kib < 16 << 10
+
+
+# An edited file
+
+
+@pytest.fixture
+def edit(tmp_path):
+    """Writes the file that a supervisor watches; each is another for it, however fast the test is."""
+    path = tmp_path / "cluster.yaml"
+    seconds = itertools.count(1)
+
+    def write(**told):
+        other = path.with_suffix(".new")
+        other.write_text(json.dumps(told))
+        at = next(seconds)
+        os.utime(other, (at, at))
+        other.replace(path)
+        return path
+
+    write()
+    return write
+
+
+def test_what_an_edit_adds_is_started_and_what_it_removes_ends_in_order(watch, edit):
+    watched = watch("stay", "stay", file=edit(), patience=20.0)  # w1 has sockets
+    pids_of(watched, 2)
+    edit(workers={"w2": ["stay", 0], "w3": ["stay", 1], "w4": ["stay", 0]}, config={"version": 2, "interval": 60})
+    said = {name: int(pid) for pid, name in (watched.hear("ready").split() for _ in range(2))}
+    assert said.keys() == {"w3", "w4"}
+    assert watched.hear("w1 has left:") == "exit status 0"
+    assert "signal SIGTERM w1" in watched.unheard
+    assert "signal SIGHUP w2" in watched.unheard
+    assert watched.hear("version 2") == "of the configuration is taken up"
+    assert "interval 30m w2" in watched.unheard and "interval 1m w4" in watched.unheard
+    assert len(sockets_of(said["w3"])) == 1
+    assert not sockets_of(said["w4"])
+    watched.process.send_signal(signal.SIGTERM)
+    rest, status = watched.end()
+    assert status == 0
+    assert "w1" not in rest
+    assert rest.index("w3 stopped") < rest.index("signal SIGTERM w4")  # it has sockets
+
+
+def test_shards_leave_when_they_may(watch, edit):
+    """Others must have what they hold: they are told of the configuration, and end by themselves."""
+    watched = watch("stay", "linger", "stay", file=edit())
+    pids_of(watched, 3)
+    edit(workers={"w3": ["stay", 0]}, config={"version": 2})
+    assert watched.hear("w1 has left:") == "exit status 0"
+    edit(workers={"w3": ["stay", 0]}, config={"version": 3})
+    watched.hear("asked for w2- w3")
+    assert [watched.hear("signal SIGHUP w2") for _ in range(2)] == ["", ""]
+    edit(workers={"w3": ["stay", 0]}, config={"version": 100})
+    assert watched.hear("w2 has left:") == "exit status 0"
+    assert not any("SIGTERM w2" in text for text in watched.unheard)
+
+
+def test_a_shard_that_has_not_left_yet_may_stay(watch, edit):
+    watched = watch("stay", "linger", file=edit())
+    pid = pids_of(watched, 2)[1]
+    for name in ("asked for w1 w2", "asked for w1 w2-"):
+        edit(workers={"w1": ["stay", 1]}, config={"version": 2})
+        watched.hear(name)
+    edit(workers={"w1": ["stay", 1], "w2": ["linger", 0]}, config={"version": 3})
+    watched.hear("version 3")
+    os.kill(pid, signal.SIGKILL)
+    assert watched.hear("ready").split()[1] == "w2"  # another in its place
+
+
+def test_a_shard_that_dies_while_it_leaves_is_not_started_again(watch, edit):
+    watched = watch("stay", "linger", file=edit())
+    pid = pids_of(watched, 2)[1]
+    edit(workers={"w1": ["stay", 1]}, config={"version": 2})
+    watched.hear("asked for w1 w2")
+    watched.hear("signal SIGHUP w2")
+    os.kill(pid, signal.SIGKILL)
+    assert watched.hear("w2 has left:") == "killed by SIGKILL"
+    edit(workers={"w1": ["stay", 1]}, config={"version": 3})
+    assert watched.hear("asked for") == "w1"
+
+
+def test_shards_that_leave_end_with_all(watch, edit):
+    watched = watch("stay", "linger", file=edit())
+    pids_of(watched, 2)
+    edit(workers={"w1": ["stay", 1]}, config={"version": 2})
+    watched.hear("signal SIGHUP w2")
+    watched.process.send_signal(signal.SIGTERM)
+    rest, status = watched.end()
+    assert status == 0
+    assert "signal SIGTERM w2" in rest and "w2 stopped" in rest
+
+
+def test_who_leaves_and_does_not_end_is_killed_and_holds_nothing_up(watch, edit):
+    watched = watch("deaf", "stay", file=edit(), patience=1.0)
+    first, second = pids_of(watched, 2)
+    edit(workers={"w2": ["stay", 0]})
+    assert watched.hear("signal SIGTERM") == "w1"
+    os.kill(second, signal.SIGKILL)
+    pid, name = watched.hear("ready").split()  # meanwhile
+    assert (name, int(pid) != second) == ("w2", True)
+    assert watched.hear("w1 did not stop") == "within 1 s and is killed"
+    assert watched.hear("w1 has left:") == "killed by SIGKILL"
+    assert not os.path.exists(f"/proc/{first}")
+
+
+def test_who_comes_back_waits_for_who_leaves(watch, edit):
+    watched = watch("deaf", "deaf", file=edit(), patience=1.5)
+    pids_of(watched, 2)
+    edit(workers={"w1": ["deaf", 1]})
+    assert watched.hear("signal SIGTERM") == "w2"
+    edit(workers={"w1": ["deaf", 1], "w2": ["deaf", 0]})
+    watched.hear("asked for w1 w2-")
+    assert watched.hear("w2 has left:") == "killed by SIGKILL"
+    assert not any(text.startswith("ready") for text in watched.unheard)
+    assert watched.hear("ready").split()[1] == "w2"
+
+
+def test_a_name_of_another_kind_is_another_worker(watch, edit):
+    watched = watch("stay", file=edit(), patience=20.0)
+    watched.hear("ready")
+    edit(workers={"w1": ["read", 1]})
+    assert watched.hear("w1 has left:") == "exit status 0"
+    assert watched.hear("ready").split()[1] == "w1"
+
+
+def test_what_is_refused_changes_nothing_and_is_told_once(watch, edit):
+    watched = watch("stay", "stay", file=edit())
+    pids_of(watched, 2)
+    for _ in range(2):
+        edit(refused="cluster.yaml: expected better")
+        watched.hear("asked for w1 w2")
+    edit(workers={"w1": ["stay", 0], "w2": ["stay", 0]}, config={"version": 2})
+    watched.hear("version 2 of the configuration is taken up")
+    # Workers are told of both: they read why, then that all is well.
+    assert watched.unheard.count("the configuration is not taken up: cluster.yaml: expected better") == 1
+    for _ in range(2):
+        assert {watched.hear("signal SIGHUP") for _ in range(2)} == {"w1", "w2"}
+    watched.process.send_signal(signal.SIGTERM)
+    assert "started" not in watched.end()[0]
+
+
+def test_sighup_has_the_file_read_whether_it_was_edited_or_not(watch, edit):
+    watched = watch("stay", file=edit(refused="as it is"))
+    watched.hear("ready")
+    for _ in range(2):
+        watched.process.send_signal(signal.SIGHUP)
+        watched.hear("signal SIGHUP")
+        assert watched.hear("the configuration is not taken up:") == "as it is"
+
+
+def test_a_file_that_is_gone_for_long_is_told_and_may_come_back(watch, edit):
+    path = edit()
+    watched = watch("stay", file=path)
+    watched.hear("ready")
+    path.unlink()
+    assert watched.hear("the configuration is not taken up:") == f"{path}: expected a file, found none"
+    edit(workers={"w1": ["stay", 1]}, config={"version": 2})
+    watched.hear("version 2 of the configuration is taken up")
+    path.unlink()
+    watched.process.send_signal(signal.SIGHUP)
+    assert watched.hear("the configuration is not taken up:") == f"{path}: expected a file, found none"
+
+
+def test_a_file_that_is_being_written_is_not_read(edit, monkeypatch):
+    read = []
+    monkeypatch.setattr(watch_file, "spawn", lambda *_: read.append(1) or 4711)
+    path = edit()
+    eye = watch_file.Watch(str(path), config_source.stamp(path))
+
+    def look(*, asked=False):
+        eye.next, eye.asked = 0.0, asked
+        eye.look({"config_fd": 0, "workers": []})
+        if eye.channel:
+            eye.pid = 0
+            eye.channel.close()
+        return len(read)
+
+    assert [look(), look()] == [0, 0]
+    for version in range(2, 5):
+        edit(config={"version": version})
+        assert look() == 0
+    assert [look(), look()] == [1, 1]
+    edit(config={"version": 5})
+    assert [look(asked=True), look(), look()] == [2, 2, 2]
+
+
+def test_an_edit_while_the_last_is_read_is_read_too(watch, edit):
+    watched = watch("stay", file=edit(), patience=20.0)
+    watched.hear("ready")
+    edit(workers={"w1": ["stay", 1]}, config={"version": 2}, hang=0.3)
+    watched.hear("hangs")
+    edit(workers={"w1": ["stay", 1]}, config={"version": 3})
+    watched.hear("version 2 of the configuration is taken up")
+    watched.hear("version 3 of the configuration is taken up")
+
+
+def test_a_reader_that_hangs_is_killed_and_holds_nothing_up(watch, edit):
+    watched = watch("stay", file=edit(), patience=1.0)
+    first = int(watched.hear("ready"))
+    path = edit(hang=600)
+    reader = int(watched.hear("hangs"))
+    os.kill(first, signal.SIGKILL)
+    watched.hear("ready")  # meanwhile
+    refused = watched.hear("the configuration is not taken up:")
+    assert refused == f"{path}: could not be looked at: that took more than 1 s"
+    assert not os.path.exists(f"/proc/{reader}")
+    edit(workers={"w1": ["stay", 1]}, config={"version": 2})
+    watched.hear("version 2 of the configuration is taken up")
+
+
+@pytest.mark.parametrize(
+    ("manner", "why"),
+    [({"exit": 3}, "exit status 3"), ({"short": 1, "workers": {"w1": ["stay", 1]}}, "its answer does not add up")],
+)
+def test_a_reader_that_fails_is_told_and_tried_again(watch, edit, manner, why):
+    path = edit()
+    watched = watch("stay", file=path, again=0.1)
+    watched.hear("ready")
+    edit(**manner)
+    refused = watched.hear("the configuration is not taken up:")
+    assert refused == f"{path}: could not be looked at: {why}"
+    for _ in range(2):
+        watched.hear("asked for w1")
+    assert not any("not taken up" in text for text in watched.unheard)
+
+
+def test_a_signal_while_a_reader_hangs_ends_all(watch, edit):
+    watched = watch("stay", file=edit(), patience=20.0)
+    watched.hear("ready")
+    edit(hang=600)
+    reader = int(watched.hear("hangs"))
+    watched.process.send_signal(signal.SIGTERM)
+    rest, status = watched.end()
+    assert status == 0
+    assert "signal SIGTERM" in rest
+    assert not os.path.exists(f"/proc/{reader}")
+
+
+def test_a_signal_while_a_worker_leaves_ends_all(watch, edit):
+    watched = watch("deaf", "stay", file=edit(), patience=0.5)
+    pids_of(watched, 2)
+    edit(workers={"w2": ["stay", 0]})
+    watched.hear("signal SIGTERM w1")
+    watched.process.send_signal(signal.SIGTERM)
+    rest, status = watched.end()
+    assert status == 0
+    assert "w1 did not stop" in rest and "w2 stopped" in rest
+
+
+def test_a_node_without_workers_waits_for_another_edit(watch, edit):
+    watched = watch("stay", file=edit())
+    watched.hear("ready")
+    edit()
+    watched.hear("the configuration has nothing for this node to run")
+    assert watched.hear("w1 has left:") == "exit status 0"
+    edit(workers={"w5": ["stay", 0]})
+    assert watched.hear("ready").split()[1] == "w5"
+
+
+def test_who_refused_the_old_configuration_may_try_the_new(watch, edit):
+    watched = watch("stay", "exit2", file=edit())
+    watched.hear("w2 cannot work")
+    pids_of(watched, 2)
+    edit(workers={"w1": ["stay", 1], "w2": ["exit2", 0]}, config={"version": 2})
+    watched.hear("w2 cannot work")
+    assert watched.hear("ready").split()[1] == "w2"
+
+
+def test_more_sockets_than_a_message_holds(watch, edit):
+    watched = watch("stay", file=edit())
+    watched.hear("ready")
+    edit(workers={"w1": ["stay", 1], "w2": ["stay", 600]})
+    pid, name = watched.hear("ready").split()
+    assert len(sockets_of(int(pid))) == 600
+
+
+def test_a_supervisor_does_not_grow_with_edits(watch, edit):
+    watched = watch("stay", file=edit(), patience=20.0)
+    watched.hear("ready")
+    kept = set()
+    for version in range(2, 8):
+        edit(workers={"w1": ["stay", 1], f"w{version}": ["stay", 1]}, config={"version": version})
+        assert watched.hear("ready").split()[1] == f"w{version}"
+        if version > 2:
+            watched.hear(f"w{version - 1} has left:")
+        watched.hear("asked for")
+        kept.add(len(os.listdir(f"/proc/{watched.process.pid}/fd")))
+    assert len(kept) == 1
 
 
 def life(one, seconds, status=7):

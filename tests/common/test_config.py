@@ -74,7 +74,23 @@ REFUSED = [
     ),
     ("shards: [{name: a, memory: 32 GiB}]", r"shards\[0\].memory: expected a size from 16 MiB to 31 GiB"),
     ("shards: [{name: a, memory: lots}]", r"shards\[0\].memory: expected a size .*, found 'lots'"),
-    ("shards: [{name: a, weight: 0}]", r"shards\[0\].weight: expected a number >= 0.01, found 0"),
+    (
+        "shards: [{name: a, weight: 0}]",
+        r"shards\[0\].weight: expected more than 0, as no other shard has more, found 0",
+    ),
+    (
+        "shards: [{name: a, weight: 0}, {name: b, weight: 0}]",
+        r"shards\[0\].weight: expected more than 0, as no other shard has more, found 0",
+    ),
+    (
+        "shards: [{name: a}, {name: b, weight: 0.009}]",
+        r"shards\[1\].weight: expected 0, for a shard that is to hold nothing, or 0.01 to 100, found 0.009",
+    ),
+    ("shards: [{name: a, weight: -1}]", r"shards\[0\].weight: expected a number >= 0.0, found -1"),
+    ("replicas: -1", "replicas: expected a whole number >= 0, found -1"),
+    ("replicas: 8", "replicas: expected a whole number <= 7, found 8"),
+    ("replicas: 1", "replicas: expected 0, as there is one shard, found 1"),
+    ("replicas: 2\n" + SHARDS, "replicas: expected at most 1, as there are 2 shards, found 2"),
     ("shards: [{name: a, weight: .nan}]", r"shards\[0\].weight: expected a number"),
     ("shards: [{name: a, weight: .inf}]", r"shards\[0\].weight: expected a number"),
     ("shards: [{name: a}, {name: a}]", r"shards\[1\].name: expected a name that is not taken, as by shards\[0\].name"),
@@ -258,6 +274,13 @@ def test_values_are_typed():
     assert meant.shards[0].weight == 2.0
     assert meant.admin is None
     assert [endpoint.port for endpoint in meant.gateways[0].listen] == [6969, 6969]
+
+
+def test_slices_may_have_replicas_and_shards_may_be_there_to_hold_nothing():
+    shards = [{"name": "s"}, {"name": "t", "weight": 0}, {"name": "u", "weight": 0.01}]
+    meant = config.read({"replicas": 2, "shards": shards})
+    assert (meant.replicas, [shard.weight for shard in meant.shards]) == (2, [1.0, 0.0, 0.01])
+    assert config.decode(config.encode(meant)) == meant
 
 
 def test_a_peer_outlives_its_longest_interval_by_half():

@@ -12,7 +12,7 @@ import pytest
 from ports import free_port
 from trackers import get
 
-from common import config, process
+from common import config, config_source, process
 from common.config_errors import ConfigError
 from common.process import AdminError, AdminServer, Periodic
 from common.values import Endpoint
@@ -30,6 +30,10 @@ class Mistake(Exception):
     pass
 
 class Worker:
+    config_refused = ""
+    own = None
+    admin = None
+
     def __init__(self, start):
         self.name = start.name
         if self.name == "unfit":
@@ -48,6 +52,9 @@ class Worker:
 
     def hang_up(self):
         print("hung up", flush=True)
+
+    def reconfigure(self, config):
+        print("version", config.version, flush=True)
 
     def tell(self):
         print("up", flush=True)
@@ -95,8 +102,8 @@ def test_a_file_and_a_name(tmp_path):
 
 def test_what_a_supervisor_hands_over(tmp_path):
     blob = tmp_path / "blob"
-    blob.write_bytes(config.encode(config.read({"slices": 128})))
-    with blob.open("rb") as file, socket.socket() as first, socket.socket(type=socket.SOCK_DGRAM) as second:
+    with blob.open("w+b") as file, socket.socket() as first, socket.socket(type=socket.SOCK_DGRAM) as second:
+        config_source.write(file.fileno(), {"slices": 128})
         file.seek(3)  # others have read it before
         fds = f"{first.detach()},{second.detach()}"
         words = ["--config-fd", str(file.fileno()), "--fds", fds, "--parent-pipe", "77"]
@@ -222,6 +229,52 @@ async def test_an_admin_address_that_is_taken_is_refused_in_one_line():
         await server.stop()
 
 
+@on_loop
+async def test_an_admin_address_moves_as_soon_as_the_other_is_free(caplog, monkeypatch):
+    monkeypatch.setattr(process, "MOVE_AGAIN", 0.001)
+    old, new = (Endpoint(f"127.0.0.1:{free_port()}") for _ in range(2))
+    server = AdminServer(old, lambda: {"ok": True})
+    await server.start()
+    with socket.create_server(("127.0.0.1", new.port)):
+        server.move(new)
+        await until(lambda: caplog.messages)
+        line = caplog.messages[0]
+        assert line.startswith(f"admin: cannot listen on {new} (TCP): ") and line.endswith("; it is tried again")
+        with pytest.raises(OSError):
+            await asyncio.to_thread(get, str(old), "/health")
+    await server.moving
+    assert await asyncio.to_thread(get, str(new), "/health") == (200, '{"ok": true}')
+    await server.stop()
+
+
+@on_loop
+async def test_an_admin_address_that_moves_on_meanwhile_ends_at_the_last():
+    ends = [Endpoint(f"127.0.0.1:{free_port()}") for _ in range(3)]
+    server = AdminServer(ends[0], lambda: {"ok": True})
+    await server.start()
+    for end in (ends[1], None, ends[2]):
+        server.move(end)
+    await server.moving
+    assert await asyncio.to_thread(get, str(ends[2]), "/health") == (200, '{"ok": true}')
+    server.move(ends[2])
+    server.move(None)
+    await server.moving
+    with pytest.raises(OSError):
+        await asyncio.to_thread(get, str(ends[2]), "/health")
+    await server.stop()
+
+
+@on_loop
+async def test_a_server_may_stop_while_its_address_moves():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        server = AdminServer(None, dict)
+        await server.start()
+        server.move(Endpoint(f"127.0.0.1:{taken.getsockname()[1]}"))
+        await asyncio.sleep(0)
+        await server.stop()
+    assert server.moving.cancelled()
+
+
 # A whole process
 
 
@@ -232,7 +285,7 @@ def launch(tmp_path):
     running = []
 
     def launch(*words, pass_fds=(), file=path):
-        command = [sys.executable, "-P", "-c", WORKER, "--config", str(file), *words]
+        command = [sys.executable, "-P", "-c", WORKER, *(["--config", str(file)] if file else []), *words]
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         running.append(subprocess.Popen(command, pass_fds=pass_fds, env=environment, **pipes))
@@ -266,6 +319,40 @@ def test_sighup_is_passed_on_and_ends_nothing(launch):
         assert one.stdout.readline() == "hung up\n"
     one.terminate()
     assert lines_of(one) == (["stopped"], [], 0)
+
+
+def test_an_edited_file_is_taken_up_without_a_signal(launch, tmp_path):
+    path = tmp_path / "cluster.yaml"
+    one = launch("--name", "well")
+    assert one.stdout.readline() == "up\n"
+    path.write_text("version: 7\nlog: {format: json}\n")
+    assert one.stdout.readline() == "version 7\n"
+    path.write_text("version: 7\nlog: {format: json\n")
+    assert "the configuration is not taken up" in one.stderr.readline()
+    path.write_text("version: 8\nlog: {format: json}\n")
+    assert one.stdout.readline() == "version 8\n"
+    one.terminate()
+    assert lines_of(one) == (["stopped"], [], 0)
+
+
+def test_sighup_has_what_was_handed_over_read_again(launch, tmp_path):
+    with (tmp_path / "handed").open("w+b") as handed:
+        fd = handed.fileno()
+        config_source.write(fd, {"version": 3})
+        one = launch("--name", "well", "--config-fd", str(fd), pass_fds=(fd,), file=None)
+        assert one.stdout.readline() == "up\n"
+        config_source.write(fd, {"version": 4})
+        one.send_signal(signal.SIGHUP)
+        assert sorted(one.stdout.readline() for _ in range(2)) == ["hung up\n", "version 4\n"]
+        one.terminate()
+        assert lines_of(one) == (["stopped"], [], 0)
+
+
+def test_what_is_never_whole_is_one_line_and_status_1_as_it_may_come(launch, tmp_path):
+    with (tmp_path / "handed").open("w+b") as handed:
+        fd = str(handed.fileno())
+        out, err, status = lines_of(launch("--config-fd", fd, pass_fds=(handed.fileno(),), file=None))
+    assert (out, err, status) == ([], ["worker: the configuration that was handed over is not whole"], 1)
 
 
 def test_a_worker_ends_in_order_when_its_supervisor_is_gone(launch):

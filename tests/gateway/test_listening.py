@@ -6,7 +6,7 @@ import pytest
 from ports import free_port
 
 from common import config
-from common.sockets import is_shared
+from common.sockets import is_shared, share
 from common.values import Endpoint
 from gateway import listening
 from gateway.listening import ListenError
@@ -159,12 +159,17 @@ def test_gateways_that_share_a_port_all_get_some_of_what_comes(opened, listen):
     port = free_port()
     both = open_all(gateways([f"{listen}:{port}"], [f"{listen}:{port}"]))
     opened += [sock for sockets in both for sock in sockets]
-    family = opened[0].family
+    all_get_some(both, (host, port))
+
+
+def all_get_some(both, address):
+    """Fail unless two gateways together get all that comes, over UDP and TCP, and each some of it."""
+    family = both[0][0].family
     for number in range(64):
         with socket.socket(family, socket.SOCK_DGRAM) as client:
-            client.sendto(b"%d" % number, (host, port))
+            client.sendto(b"%d" % number, address)
         with socket.socket(family, socket.SOCK_STREAM) as client:
-            client.connect((host, port))
+            client.connect(address)
             client.send(b"x")  # an accept is deferred until then
     taken = [[], []]
     connections = [0, 0]
@@ -209,6 +214,28 @@ def test_gateways_of_several_nodes_share_no_port():
     both = [{"name": f"g{node}", "node": node, "listen": ["127.0.0.1:7000"]} for node in ("one", "two")]
     wanted = config.read({"gateways": both, "admin": None, **nodes})
     assert not any(listening.is_common(wanted, one, one.listen[0]) for one in wanted.gateways)
+
+
+@pytest.mark.parametrize("listen", ["127.0.0.1", "0.0.0.0", "[::]"])
+def test_who_had_a_port_alone_may_share_it_later(opened, listen):
+    host = "::1" if listen == "[::]" else "127.0.0.1"
+    endpoint, other = f"{listen}:{free_port()}", f"{listen}:{free_port()}"
+    before = gateways([endpoint, other])
+    (first,) = open_all(before)
+    opened += first
+    assert not any(is_shared(sock) for sock in first)
+    for sock in first:
+        share(sock, True)
+    after = gateways([endpoint, other], [endpoint])
+    second = listening.open_sockets(after, after.gateways[1], beside=True)
+    opened += second
+    for gateway, sockets in zip(after.gateways, (first, second), strict=True):
+        listening.set_shared(after, gateway, sockets)
+    port = opened[0].getsockname()[1]
+    assert all(is_shared(sock) is (sock.getsockname()[1] == port) for sock in opened)
+    all_get_some([[sock for sock in first if sock.getsockname()[1] == port], second], (host, port))
+    listening.set_shared(before, before.gateways[0], first)  # the other is about to leave
+    assert not any(is_shared(sock) for sock in first)
 
 
 def test_of_port_0_each_gateway_has_its_own(opened):
