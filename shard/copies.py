@@ -183,6 +183,8 @@ class Copies:
             self._enter(slice_id, frames.STATE_PART, now)
         elif not self.wanted[slice_id] and state == frames.STATE_FULL:
             self._enter(slice_id, frames.STATE_LEAVING, now)
+        elif state == frames.STATE_FULL and not self.slices[slice_id].due:
+            self._pull_at(self.slices[slice_id], now + self.timing.soon)  # it was alone until now
 
     def _enter(self, slice_id: int, state: int, now: int) -> None:
         """Give a slice a state."""
@@ -453,6 +455,8 @@ class Copies:
     def answer_pull(self, puller: Hello, number: int, frame: memoryview, now: int) -> bytes | None:
         """A PULL frame of another shard, which showed itself so; the SLICE frame for it. Raises FrameError."""
         slice_id, dump, cursor = _unpack(frame, self.topology.slices)
+        if len(frame) != frames.HEADER + BODY.size:
+            raise FrameError("a frame that asks for a slice is too long")
         changes = self.store.changes_of(slice_id)
         life = self.me.life.boot
         if cursor[AT_CURSOR_STATE] == 2:
