@@ -14,6 +14,7 @@ from common import config, frames, keys, link_state, links
 from common.clock import SteadyClock
 from common.control import Hello, pack_header, pack_hello
 from common.life import Life, milliseconds
+from common.link_sockets import LinkSockets
 from common.link_state import WINDOW
 from common.links import KeyPair
 from common.topology import Self, Topology
@@ -22,6 +23,7 @@ from gateway.shard_links import ShardLinks
 from gateway.shards import Shards
 from gateway.siphash import siphash
 from shard import server as server_module
+from shard.copies import Timing
 from shard.machine import ShardMachine
 from shard.server import LinkServer
 from shard.service import ShardWorker
@@ -43,25 +45,54 @@ class AShard:
         self.cluster = cluster
         self.address = address
         self.worker = ShardWorker(cluster.config, cluster.config.shards[0], SteadyClock())
-        me = Self(cluster.topology, Life(milliseconds()), frames.ROLE_SHARD, name)
-        self.machine = ShardMachine(me, self.worker, lambda: b"{}", lambda: b"{}")
+        now = milliseconds()
+        me = Self(cluster.topology, Life(now), frames.ROLE_SHARD, name)
+        self.machine = ShardMachine(me, self.worker, lambda: b"{}", lambda _: b"{}", now, Timing(settle=0))
         self.is_open = False
 
     def open(self):
         """Listen; from the second time on where it listened before."""
-        self.machine.me.life.beat(milliseconds())
+        self.machine.beat(milliseconds())
         self.context = zmq.Context()
         self.server = LinkServer(self.context, self.address, self.cluster.keys, self.cluster.known, self.machine)
         self.server.start(asyncio.get_running_loop())
         self.address = self.server.sock.getsockopt_string(zmq.LAST_ENDPOINT).rstrip("\0")
+        self.others = LinkSockets(self.context, self.cluster.keys, self.hear)
+        self.others.start(asyncio.get_running_loop())
         self.is_open = True
+        self.look()
         return self
+
+    def link(self):
+        """Have links to the other shards, whose addresses are known by now."""
+        addresses = {name: at for name, at in self.cluster.addresses.items() if name in self.machine.links}
+        self.others.set_shards(addresses, self.machine.links)
+
+    def hear(self, name, frame, now):
+        self.machine.beat(now)
+        self.others.send_all(self.machine.hear(name, frame, now))
+
+    def look(self):
+        """As a shard's process does some times a second."""
+        self.timer = asyncio.get_running_loop().call_later(0.02, self.look)
+        now = milliseconds()
+        self.machine.beat(now)
+        self.others.send_all(self.machine.tick(now))
 
     def close(self):
         if self.is_open:
+            self.timer.cancel()
+            self.others.close()
             self.server.close()
             self.context.destroy(0)
         self.is_open = False
+
+    @property
+    def is_full(self):
+        """Of all that it should hold."""
+        topology = self.machine.me.topology
+        held = topology.ring.held_by(topology.shards.index(self.machine.me.name))
+        return all(self.worker.store.state_of(slice_id) == frames.STATE_FULL for slice_id in held)
 
     @property
     def stored(self):
@@ -77,35 +108,55 @@ class Cluster:
     """One gateway and `many` shards. `kind`: of their links."""
 
     def __init__(self, directory, many=3, kind="ipc"):
-        names = [{"name": f"shard{number}", "memory": "16MiB"} for number in range(1, many + 1)]
-        self.config = config.read({"slices": SLICES, "data": str(directory), "shards": names})
+        self.directory = directory
         self.key = keys.load_or_create(directory).cluster
-        self.topology = Topology(self.config, self.key)
         self.keys = MINE if kind == "curve" else None
         self.known = [MINE.public]
-        address = "tcp://127.0.0.1:*" if kind != "ipc" else f"ipc://{directory}/{{}}"
-        self.shards = [AShard(self, name, address.format(name)) for name in self.topology.shards]
+        self.address = "tcp://127.0.0.1:*" if kind != "ipc" else f"ipc://{directory}/{{}}"
+        self.shards = []
+        self.configure(many)
         self.reports = lambda: b"{}"
+
+    def configure(self, many):
+        """A configuration with so many shards; those that are new do not listen yet."""
+        names = [{"name": f"shard{number}", "memory": "16MiB"} for number in range(1, many + 1)]
+        wanted = {"slices": SLICES, "data": str(self.directory), "version": many, "shards": names}
+        self.config = config.read(wanted)
+        self.topology = Topology(self.config, self.key)
+        for name in self.topology.shards[len(self.shards) :]:
+            self.shards.append(AShard(self, name, self.address.format(name)))
+
+    def add_shard(self):
+        """An edit that all processes take up at once."""
+        self.configure(len(self.shards) + 1)
+        self.shards[-1].open()
+        for shard in self.shards:
+            shard.machine.configure(self.topology, milliseconds())
+            shard.link()
+        self.links.reconfigure(self.topology, self.addresses)
 
     async def __aenter__(self):
         for shard in self.shards:
             shard.open()
+        for shard in self.shards:
+            shard.link()
         self.context = zmq.Context()
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.socket.bind(("127.0.0.1", 0))
         me = Self(self.topology, Life(milliseconds()), frames.ROLE_GATEWAY, "gateway1")
         self.view = Shards(me)
-        addresses = [(shard.address, MINE.public) for shard in self.shards]
-        self.links = ShardLinks(self.context, self.view, addresses, self.keys, lambda: self.reports())
+        self.links = ShardLinks(self.context, self.view, self.addresses, self.keys, lambda: self.reports())
+        self.machine = self.links.machine
         told = Told(dict, lambda: True)
-        self.gateway = GatewayService(self.config, [self.socket], self.links.connect, self.links.count, told)
+        self.gateway = GatewayService(self.config, [self.socket], self.machine.connect, self.machine.count, told)
         self.links.answer = self.gateway.send_answers
         self.client = Client(self.socket.getsockname())
         return self
 
     async def start(self):
-        """Let the gateway hear its shards, then read."""
+        """Let the shards be filled, and the gateway hear them, then read."""
         loop = asyncio.get_running_loop()
+        await self.settle()
         await self.links.start(loop)
         await self.gateway.start(loop)
         return self
@@ -119,12 +170,34 @@ class Cluster:
         self.client.socket.close()
         self.socket.close()
 
+    @property
+    def addresses(self):
+        return {shard.machine.me.name: (shard.address, MINE.public) for shard in self.shards}
+
+    def owner(self, info_hash):
+        """The index of the shard that should have a torrent."""
+        return self.topology.ring.owner(siphash(self.key, info_hash) & (SLICES - 1))
+
+    def is_moving(self, slice_id):
+        """Whether the gateway asks another shard than the owner of a slice."""
+        return self.view.table[slice_id] != self.topology.ring.owner(slice_id)
+
+    @property
+    def remote(self):
+        """The links of the gateway, in the order of the table."""
+        return list(self.machine.remote.values())
+
+    async def settle(self):
+        """Wait until all shards that can be are full of what they should hold."""
+        if all(shard.is_open for shard in self.shards):
+            await until(lambda: all(shard.is_full for shard in self.shards))
+
     def hashes(self, shard, many=1):
         """Info-hashes that a shard owns."""
         found = []
         for number in range(100_000):
             info_hash = number.to_bytes(20, "big")
-            if self.topology.ring.owner(siphash(self.key, info_hash) & (SLICES - 1)) == shard:
+            if self.owner(info_hash) == shard:
                 found.append(info_hash)
             if len(found) == many:
                 return found
@@ -210,6 +283,29 @@ async def test_announces_reach_the_owners_of_their_slices_and_are_answered(tmp_p
         assert [shard.dropped for shard in cluster.shards] == [{}, {}, {}]
 
 
+@pytest.mark.parametrize("kind", ["ipc", "curve"])
+@on_loop
+async def test_a_shard_that_is_added_takes_over_and_nobody_is_lost(tmp_path, kind):
+    async with Cluster(tmp_path, 1, kind) as cluster:
+        await cluster.start()
+        wanted = [bytes([number]) * 20 for number in range(30)]
+        for info_hash in wanted:
+            assert (await cluster.announce(info_hash, port=1001)).interval >= 1620
+        cluster.add_shard()
+        for info_hash in wanted:
+            assert (await cluster.announce(info_hash, port=1002)).leechers == 2
+        await until(lambda: cluster.table == {0, 1})
+        await cluster.settle()
+        await until(lambda: not any(map(cluster.is_moving, range(SLICES))))
+        moved = [info_hash for info_hash in wanted if cluster.owner(info_hash) == 1]
+        for info_hash in wanted:
+            answer = await cluster.announce(info_hash, port=1003)
+            assert (answer.leechers, sorted(answer.peers)) == (3, [("127.0.0.1", 1001), ("127.0.0.1", 1002)])
+        assert cluster.shards[1].stored == 3 * len(moved) > 0
+        assert [shard.dropped for shard in cluster.shards] == [{}, {}]
+        assert [link.shed for link in cluster.remote] == [0, 0]
+
+
 @on_loop
 async def test_with_nobody_heard_announces_get_the_empty_answer_and_scrapes_none(tmp_path, caplog):
     async with Cluster(tmp_path) as cluster:
@@ -226,8 +322,9 @@ async def test_with_nobody_heard_announces_get_the_empty_answer_and_scrapes_none
         assert len(intervals) > 5
         cluster.client.send(scrape_request(cluster.client.id, bytes(20), b"\1" * 20))
         await cluster.announce(bytes(20))  # whose answer is the next that comes
-        assert (cluster.links.nobody.answered, cluster.links.nobody.unasked) == (21, 2)
-        assert len(cluster.shards[0].open().machine.peers) == 0
+        assert (cluster.machine.nobody.answered, cluster.machine.nobody.unasked) == (21, 2)
+        first = cluster.shards[0].open()
+        assert {peer.hello.role for peer in first.machine.peers.values()} <= {frames.ROLE_SHARD}
         await until(lambda: cluster.table == {0})
         assert (await cluster.announce(bytes(20))).leechers == 1
 
@@ -247,10 +344,13 @@ async def test_a_shard_whose_socket_is_closed_is_followed_by_the_next_in_the_rin
         answer = await cluster.announce(kept, port=1002)
         assert answer.peers == [("127.0.0.1", 1001)]  # others do not notice
         assert answer.interval >= 1620
-        cluster.shards[1].open()
+        cluster.shards[1].open().link()
         await until(lambda: cluster.table == {0, 1, 2})
-        assert (await cluster.announce(lost, port=1003)).interval >= 1620
-        assert cluster.shards[1].stored == 1
+        await cluster.settle()
+        await until(lambda: cluster.shards[1].stored == 2)  # it asks the other for what that heard
+        answer = await cluster.announce(lost, port=1003)
+        assert (answer.leechers, sorted(answer.peers)) == (3, [("127.0.0.1", 1001), ("127.0.0.1", 1002)])
+        assert answer.interval >= 1620
 
 
 @on_loop
@@ -264,13 +364,13 @@ async def test_records_that_find_no_connection_are_shed_and_the_link_is_broken(t
 
         def send():
             cluster.client.send(request)
-            return cluster.links.remote[0].shed
+            return cluster.remote[0].shed
 
         await until(send)
         assert cluster.view.links[0].is_silent(milliseconds())
         cluster.links._tick()
         assert cluster.table == {1}
-        assert cluster.links.nobody.answered == 0
+        assert cluster.machine.nobody.answered == 0
 
 
 @on_loop
@@ -297,13 +397,13 @@ async def test_a_full_window_lets_records_gather_until_there_is_room(tmp_path):
             cluster.client.send(request)
         await until(lambda: cluster.gateway.records.waiting(0) == 30)
         assert cluster.shards[0].stored == 1
-        frames_before = cluster.links.remote[0].frames
+        frames_before = cluster.remote[0].frames
         cluster.links._tick()
         await until(lambda: cluster.shards[0].stored == 31)
         answered = await asyncio.to_thread(lambda: {cluster.client.receive()[4:8] for _ in requests})
         assert answered == {request[12:16] for request in requests}
-        assert cluster.links.remote[0].shed == 0
-        assert cluster.links.remote[0].frames == frames_before + 1
+        assert cluster.remote[0].shed == 0
+        assert cluster.remote[0].frames == frames_before + 1
         await until(lambda: link.unanswered == 0)
 
 
@@ -313,7 +413,7 @@ async def test_what_finds_no_room_in_the_frame_is_shed_and_counted(tmp_path):
         await cluster.start()
         await cluster.announce(bytes(20), port=999)
         cluster.links.timer.cancel()
-        link, remote, records = cluster.view.links[0], cluster.links.remote[0], cluster.gateway.records
+        link, remote, records = cluster.view.links[0], cluster.remote[0], cluster.gateway.records
         while link.has_room():
             link.note_sent()
         request = announce_request(cluster.client.id, bytes(20), port=1000)
