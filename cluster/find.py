@@ -61,12 +61,19 @@ def find(config: Config, node: str | None, info_hash: bytes, timeout: float) -> 
             {
                 "name": topology.shards[at],
                 "node": config.node_of(config.shards[at]),
-                "role": "owner" if place == 0 else "stray" if talks[at].holds() else "next",
+                "role": role_of(place, topology.ring.members, talks[at].holds()),
                 **talks[at].told(slice_id, talks[at].refused or whys[at]),
             }
             for place, at in enumerate(order)
         ],
     }
+
+
+def role_of(place: int, members: int, holds: bool) -> str:
+    """What a shard is to a slice, by its place in the order, of which so many should hold it."""
+    if place < members:
+        return "replica" if place else "owner"
+    return "stray" if holds else "next"
 
 
 class Question:

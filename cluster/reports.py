@@ -11,10 +11,14 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct, ValidationError
 
+from common import frames
+
 Document = dict[str, Any]
 Word = Annotated[str, Meta(pattern=r"^[ -~]*\Z", max_length=300)]
 Count = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
 Counts = dict[Word, Count]
+State = Annotated[int, Meta(ge=frames.STATE_NONE, le=frames.STATE_FULL)]
+Text = Annotated[str, Meta(max_length=2000)]  # of any characters: those that do not print are replaced
 
 
 class Link(Struct):
@@ -41,9 +45,52 @@ class Ping(Struct):
 
 
 class Slices(Struct):
-    """How many slices a shard has."""
+    """How many slices a shard has, by what it has of them, and how many it should have."""
 
     full: Count = 0
+    part: Count = 0
+    leaving: Count = 0
+    wanted: Count = 0
+
+
+class Held(Struct):
+    """What a shard has of each slice, in lists that belong together."""
+
+    slice: list[Count] = []
+    state: list[State] = []
+    torrents: list[Count] = []
+    leechers: list[Count] = []
+    seeders: list[Count] = []
+
+    def __post_init__(self) -> None:
+        if len({len(each) for each in (self.slice, self.state, self.torrents, self.leechers, self.seeders)}) > 1:
+            raise ValueError("lists of different lengths")
+
+
+class Fill(Struct):
+    """How many slices there were to fill since the last time that there were none, and how many are left."""
+
+    of: Count = 0
+    left: Count = 0
+    since_ms: Count = 0
+
+
+class Source(Struct):
+    """A shard that another one copies from."""
+
+    shard: Word
+    waiting: Count = 0
+    chunks: Count = 0
+    bytes: Count = 0
+    restarts: Count = 0
+
+
+class Copies(Struct):
+    """What a shard copies from others."""
+
+    fill: Fill = msgspec.field(default_factory=Fill)
+    counts: Counts = {}
+    sources: list[Source] = []
 
 
 class Memory(Struct):
@@ -59,6 +106,7 @@ COMMON: Document = {
     "kernel_faults": Count,
     "version": Word,
     "uptime_s": Count,
+    "config_refused": Text,
     "dropped": Counts,
     "links": list[Any],
 }
@@ -66,7 +114,7 @@ OF_SHARD: Document = COMMON | {
     "torrents": Count,
     "seeders": Count,
     "leechers": Count,
-    "strays": Count,
+    "ipv6": Count,
     "announces_per_s": Count,
     "boot": Word,
     "stalls": Count,
@@ -74,6 +122,8 @@ OF_SHARD: Document = COMMON | {
     "config_version": Count,
     "table": Word,
     "slices": Slices,
+    "copies": Copies,
+    "held": Held,
     "memory": Memory,
     "refused": Counts,
     "unlisted": Count,
@@ -91,14 +141,20 @@ def fit(said: Document, forms: Document) -> Document:
     for name in [name for name in forms if name in said]:
         try:
             value = msgspec.convert(said[name], forms[name])
+            fitted[name] = printable(value) if forms[name] is Text else msgspec.to_builtins(value)
         except UNFIT:
             nonsense.append(name)
             continue
-        fitted[name] = msgspec.to_builtins(value)
         if name in PARTS:
             parts = fitted[name] = [part for part in map(_part(PARTS[name]), value) if part is not None]
             nonsense += [name] if len(parts) < len(value) else []
     return {**fitted, "nonsense": nonsense} if nonsense else fitted
+
+
+def printable(text: str) -> str:
+    """The same without what could steer a terminal. Raises UnicodeEncodeError."""
+    text.encode()
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def _part(form: type[Struct]) -> Any:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from cluster import asking, health
+from cluster import asking, health, held
 from cluster.health import SilentError
 from cluster.reports import OF_GATEWAY, OF_SHARD, fit
 from common import control, frames
@@ -19,14 +19,14 @@ from common.ring import ring_of
 
 if TYPE_CHECKING:
     from common.config import Config
+    from common.ring import Ring
 
 Document = dict[str, Any]
-TOTALS = ("torrents", "seeders", "leechers", "strays", "announces_per_s")
 RATES = ("answers_per_s", "refusals_per_s")
 
 
 class Question:
-    """How is a shard? The answer is a JSON document."""
+    """How is a shard, and what has it of each slice? The answer is a JSON document."""
 
     def __init__(self) -> None:
         self.said: Document | None = None
@@ -37,7 +37,7 @@ class Question:
     def begin(self) -> bytes:
         """The question."""
         self.asked = milliseconds()
-        return control.pack_header(frames.STATUS, 1)
+        return control.HEADER.pack(frames.VERSION, frames.STATUS, 1, 1, 0, 0)
 
     def hear(self, frame: memoryview) -> None:
         """The answer. Raises FrameError."""
@@ -54,15 +54,24 @@ class Question:
         self.done = True
 
 
+def look_at(config: Config, node: str | None, timeout: float) -> Document:
+    """How the cluster is, or the embedded tracker. Raises ConfigError, KeyFileError."""
+    return look_embedded(config, timeout) if config.is_embedded else look(config, node, timeout)
+
+
 def look(config: Config, node: str | None, timeout: float) -> Document:
     """How the cluster is. Raises ConfigError, KeyFileError."""
+    return describe(config, ask(config, node, timeout))
+
+
+def ask(config: Config, node: str | None, timeout: float) -> list[Document]:
+    """What each shard says of itself. Raises ConfigError, KeyFileError."""
     talks = [Question() for _ in config.shards]
     whys = asking.talk_to_shards(config, asking.key_of(config, node), talks, timeout)
-    shards = [
+    return [
         shard_of(config, at, talk.said, why, talk.round_trip)
         for at, (talk, why) in enumerate(zip(talks, whys, strict=True))
     ]
-    return describe(config, shards)
 
 
 def shard_of(config: Config, at: int, said: Document | None, why: str, round_trip: int) -> Document:
@@ -80,20 +89,41 @@ def describe(config: Config, shards: list[Document]) -> Document:
     heard = [shard for shard in shards if shard["state"] != "silent"]
     gateways = [gateway_of(config, heard, at) for at in range(len(config.gateways))]
     ring = ring_of(config)
-    file = {"version": config.version, "table": f"{ring.digest():016x}", "slices": config.slices}
-    totals = {name: sum(shard.get(name, 0) for shard in heard) for name in TOTALS}
+    file = file_of(config)
+    totals = totals_of(config, ring, shards)
     totals |= {name: sum(gateway.get(name, 0) for gateway in gateways) for name in RATES}
     problems = problems_of(shards, gateways, file, config.node_names())
     return {
         "ok": not problems,
         "problems": problems,
+        "moving": moving(shards, gateways),
         "config": file,
         "nodes": [
             {"name": node, "processes": [str(one.name) for one in config.on_node(node)]} for node in config.node_names()
         ],
         "totals": totals,
         "gateways": gateways,
-        "shards": shards,
+        "shards": [{name: value for name, value in shard.items() if name != "held"} for shard in shards],
+    }
+
+
+def file_of(config: Config) -> Document:
+    """What processes must agree on."""
+    return {"version": config.version, "table": f"{ring_of(config).digest():016x}", "slices": config.slices}
+
+
+def totals_of(config: Config, ring: Ring, shards: list[Document]) -> dict[str, int]:
+    """What all shards have; of several copies of a slice the largest counts, and all that are in the wrong place."""
+    copies = [held.copies_of(shard, config.slices) for shard in shards]
+    totals = held.total(held.largest(each for each in copies if each is not None).values())
+    for shard, known in zip(shards, copies, strict=True):
+        if known is None:  # silent, or of another version
+            totals = {name: count + shard.get(name, 0) for name, count in totals.items()}
+    misplaced = [held.elsewhere(known, ring, at) for at, known in enumerate(copies) if known is not None]
+    return {
+        **totals,
+        "elsewhere": sum(copy.torrents for each in misplaced for copy in each.values()),
+        "announces_per_s": sum(shard.get("announces_per_s", 0) for shard in shards),
     }
 
 
@@ -128,6 +158,48 @@ def is_heard(ping: Document | None) -> bool:
     return ping is not None and int(ping["heard_ms"]) <= SILENT
 
 
+# What is on the move
+
+
+def moving(shards: list[Document], gateways: list[Document]) -> list[str]:
+    """Which shards fill slices from others, and which have slices that are to leave, a line each."""
+    lines = []
+    for shard in shards:
+        left, of = to_fill(shard)
+        if left:
+            lines.append(f"{shard['name']} fills its slices from other shards: {of - left:,} of {of:,} so far")
+        if count := to_leave(shard):
+            what = "a slice that is" if count == 1 else f"{count:,} slices that are"
+            lines.append(f"{shard['name']} has {what} to leave it once others have all of it")
+    for name, is_heard in departing(shards, gateways).items():
+        does = "still runs, to hand over what it has" if is_heard else "had something and is silent"
+        lines.append(f"{name}, not in the file, {does}")
+    return lines
+
+
+def to_fill(shard: Document) -> tuple[int, int]:
+    """How many slices a shard has still to fill, and how many there were."""
+    fill = shard["copies"]["fill"] if "copies" in shard else {"left": 0, "of": 0}
+    return fill["left"], max(fill["of"], fill["left"])
+
+
+def to_leave(shard: Document) -> int:
+    """How many slices a shard has that it should not have: those that leave, and parts that are no part of a fill."""
+    slices = shard.get("slices", {"leaving": 0, "part": 0})
+    return int(slices["leaving"] + max(0, slices["part"] - to_fill(shard)[0]))
+
+
+def departing(shards: list[Document], gateways: list[Document]) -> dict[str, bool]:
+    """Shards that the file lacks and others link to, as they showed that they have something; whether one hears them.
+
+    A silent one is forgotten after five minutes.
+    """
+    names = {shard["name"] for shard in shards}
+    links = [link for one in (*shards, *gateways) for link in one.get("links", ()) if link["shard"] not in names]
+    heard = {link["shard"] for link in links if not link["silent"]}
+    return {name: name in heard for name in sorted({link["shard"] for link in links})}
+
+
 # What is wrong
 
 
@@ -135,6 +207,7 @@ def problems_of(shards: list[Document], gateways: list[Document], file: Document
     """What is not as it should be, a line each."""
     everyone = [*gateways, *shards]
     silent = {one["name"] for one in everyone if one["state"] in ("silent", "unknown")}
+    silent |= departing(shards, gateways).keys()  # these are no fault
     lines = []
     for node in nodes:
         names = {one["name"] for one in everyone if one["node"] == node}
@@ -143,7 +216,7 @@ def problems_of(shards: list[Document], gateways: list[Document], file: Document
     for one in everyone:
         lines += wrong_with(one, file)
     for gateway in gateways:
-        if gateway["name"] not in silent:
+        if gateway["name"] not in silent and gateway["config_version"] == file["version"]:  # else it may know others
             deaf = [shard["name"] for shard in shards if shard["name"] not in silent | set(gateway["heard_by"])]
             lines += [f"{shard} does not hear {gateway['name']}" for shard in deaf]
     for one in everyone:
@@ -166,6 +239,8 @@ def wrong_with(one: Document, file: Document) -> list[str]:
         lines.append(f"{name}: what it says of {', '.join(one['nonsense'])} makes no sense here")
     if one.get("stopping"):
         lines.append(f"{name}: stopping")
+    if one.get("config_refused"):
+        lines.append(f"{name}: does not take up the file: {one['config_refused']}")
     version = one.get("config_version")
     if version != file["version"]:
         lines.append(f"{name}: has version {version} of the configuration; the file here is version {file['version']}")

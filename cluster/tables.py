@@ -12,7 +12,7 @@ from cluster.client import Announced, Scraped
 from cluster.console import make_console
 from cluster.key_command import KeyFile
 from common.config import Bucket, Config, Shard
-from common.ring import ring_of
+from common.ring import Ring, ring_of
 from common.units import format_duration
 
 
@@ -56,7 +56,8 @@ def meanings(config: Config) -> list[tuple[str, str]]:
 def running(config: Config) -> list[tuple[str, str, str, str]]:
     """What runs on each node: node, process, admin address, what it does."""
     ring = ring_of(config)
-    shards = {shard.name: _shard(config, shard, len(ring.slices_of(at))) for at, shard in enumerate(config.shards)}
+    shares = [share(ring, at) for at in range(len(config.shards))]
+    shards = {shard.name: _shard(config, shard, shares[at]) for at, shard in enumerate(config.shards)}
     rows = []
     for node in config.node_names():
         for process in config.on_node(node):
@@ -67,6 +68,16 @@ def running(config: Config) -> list[tuple[str, str, str, str]]:
                 does = f"listens on {_list(process.listen)} (UDP and HTTP)"
                 rows.append((node or "-", f"gateway {process.name}", admin, does))
     return rows
+
+
+def share(ring: Ring, shard: int) -> str:
+    """Which part of all slices a shard owns, and keeps."""
+    owned = len(ring.slices_of(shard))
+    text = f"{owned} of {ring.slices} slices ({owned / ring.slices:.1%})"
+    if ring.members < 2:
+        return text
+    kept = len(ring.held_by(shard))
+    return f"{text}, with replicas {kept} ({kept / ring.slices:.1%})"
 
 
 def print_keys(directory: Path, found: Sequence[KeyFile], *, as_json: bool) -> None:
@@ -121,18 +132,26 @@ def _cluster(config: Config) -> list[tuple[str, str]]:
     return [
         *([("tcp:// links", secrecy)] if any(shard.link and shard.link.endpoint for shard in config.shards) else []),
         ("user", f"workers run as {config.user}" if config.user else "workers run as whoever starts them"),
+        ("slices", kept_by(config)),
         ("data", str(config.data)),
         ("key files", f"in {config.key_directory}"),
     ]
 
 
-def _shard(config: Config, shard: Shard, slices: int) -> str:
+def kept_by(config: Config) -> str:
+    """By how many shards each slice is kept."""
+    members = ring_of(config).members
+    wanted = 1 + config.replicas
+    few = f", as no more have a weight; {wanted} are asked for" if members < wanted else ""
+    return f"{config.slices}, each kept by {members} shard{'' if members == 1 else 's'}{few}"
+
+
+def _shard(config: Config, shard: Shard, share: str) -> str:
     """Where a shard is reached, and what it has to keep."""
     link, bind = config.link_of(shard), config.bind_of(shard)
     secrecy = "on this machine alone" if link.startswith("ipc") else "encrypted" if config.has_keys else "in clear"
     place = f"{link} ({secrecy}" + (f", listens on {bind})" if bind != link else ")")
-    share = f"{slices} of {config.slices} slices ({slices / config.slices:.1%}), weight {shard.weight:g}"
-    return f"{place}; {share}; at most {shard.memory}"
+    return f"{place}; {share}, weight {shard.weight:g}; at most {shard.memory}"
 
 
 def _table(*names: str) -> Table:

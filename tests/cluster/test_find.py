@@ -27,7 +27,14 @@ def cluster(request, tmp_path_factory):
                 for port in (7001, 7002, 7003):
                     client.announce(torrent, left=5, port=port)
                 client.announce(torrent, left=0, port=7001, event=COMPLETED)
+        until(lambda: is_filled(running))
         yield running
+
+
+def is_filled(cluster):
+    """Whether all shards have all that they should."""
+    _, document = shoal_json("status", "--config", cluster.file)
+    return document["ok"] and not document["moving"]
 
 
 def found(cluster, torrent, *more):
@@ -104,6 +111,7 @@ def test_a_person_reads_it_in_80_columns(cluster):
 
 def test_who_kept_it_while_the_owner_was_away_is_a_stray(tmp_path):
     with Cluster(tmp_path, gateways=1, transport="tcp") as cluster:
+        until(lambda: is_filled(cluster))
         document = found(cluster, TORRENTS[0])
         owner, second, _ = (shard["name"] for shard in document["shards"])
 
@@ -117,15 +125,41 @@ def test_who_kept_it_while_the_owner_was_away_is_a_stray(tmp_path):
         ended = shoal("find", TORRENTS[0].hex(), "--config", cluster.file)
         assert ended.returncode == 1
         assert re.search(rf"\n +1  {owner} +vps1 +owner +silent +- +- +-\n", ended.stdout)
-        assert re.search(rf"\n +2  {second} +vps1 +stray +none +0 +1 +0\n", ended.stdout)
+        assert re.search(rf"\n +2  {second} +vps1 +stray +part +0 +1 +0\n", ended.stdout)
         assert f"\n{owner}: no connection to tcp://127.0.0.1:" in ended.stdout
         cluster.start(owner)
         until(owner_is_heard)
-        first, stray, _ = found(cluster, TORRENTS[0])["shards"]
-        assert (first["name"], first["role"], first["holds"]) == (owner, "owner", False)
+        first, stray, _ = until(lambda: (shards := found(cluster, TORRENTS[0])["shards"])[0]["holds"] and shards)
+        assert (first["name"], first["role"], first["leechers"]) == (owner, "owner", 1)  # it has asked the other
         assert (stray["name"], stray["role"], stray["leechers"]) == (second, "stray", 1)
         _, document = shoal_json("status", "--config", cluster.file)
-        assert {shard["name"]: shard["strays"] for shard in document["shards"] if shard["strays"]} == {second: 1}
+        totals = {name: document["totals"][name] for name in ("torrents", "leechers", "elsewhere")}
+        assert totals == {"torrents": 1, "leechers": 1, "elsewhere": 1}
+
+
+def test_replicas_are_told_from_strays(tmp_path):
+    with Cluster(tmp_path, gateways=1, shards=3, replicas=1) as cluster:
+        until(lambda: is_filled(cluster))
+        with Client(cluster.gateway_address("gateway1")) as client:
+            client.announce(TORRENTS[0], left=1)
+        first, second, third = until(lambda: (shards := found(cluster, TORRENTS[0])["shards"])[1]["holds"] and shards)
+        assert [one["role"] for one in (first, second, third)] == ["owner", "replica", "next"]
+        assert [one["state"] for one in (first, second, third)] == ["full", "full", "none"]
+
+
+@pytest.mark.parametrize(
+    ("place", "members", "holds", "role"),
+    [
+        (0, 1, False, "owner"),
+        (1, 1, False, "next"),
+        (1, 1, True, "stray"),
+        (1, 2, False, "replica"),
+        (1, 2, True, "replica"),
+        (2, 2, True, "stray"),
+    ],
+)
+def test_a_role_is_of_the_place_and_of_what_is_there(place, members, holds, role):
+    assert find.role_of(place, members, holds) == role
 
 
 def test_a_shard_of_another_cluster_is_not_asked(tmp_path):
@@ -173,7 +207,8 @@ def question():
 
 def pong_to(question, **changes):
     known = question.me.topology
-    hello = question.me.hello(0)._replace(name="s1", role=frames.ROLE_SHARD, boot=7, states=known.states_of("s1"))
+    states = bytes(control.states_length(known.slices))
+    hello = question.me.hello(0)._replace(name="s1", role=frames.ROLE_SHARD, boot=7, states=states)
     return memoryview(control.pack_hello(frames.PONG, 1, hello._replace(**changes)))
 
 

@@ -100,8 +100,31 @@ def test_check_says_what_runs_where(tmp_path):
     shares = [int(re.search(r"; (\d+) of 1024 slices \(\d+\.\d%\)", processes[name][2])[1]) for name in SHARDS]
     assert sum(shares) == 1024
     assert shares[0] > 2 * shares[1]
-    for part in ("in clear, as nodes have no keys", "workers run as shoal", f"in {tmp_path}/keys"):
+    for part in (
+        "in clear, as nodes have no keys",
+        "workers run as shoal",
+        f"in {tmp_path}/keys",
+        "1024, each kept by 1",
+    ):
         assert part in told
+
+
+def test_check_says_what_shards_have_with_replicas(tmp_path):
+    file = tmp_path / "cluster.yaml"
+    file.write_text("data: /srv\nreplicas: 1\nshards: [{name: s}, {name: t}, {name: u}, {name: idle, weight: 0}]\n")
+    processes, told = rows(file)
+    assert "1024, each kept by 2 shards" in told
+    found = [re.search(r"; (\d+) of 1024 .*, with replicas (\d+) ", processes[f"shard {name}"][2]) for name in "stu"]
+    owned, kept = zip(*((int(match[1]), int(match[2])) for match in found), strict=True)
+    assert (sum(owned), sum(kept)) == (1024, 2048)
+    assert "; 0 of 1024 slices (0.0%), with replicas 0 (0.0%), weight 0; " in processes["shard idle"][2]
+
+
+def test_check_says_that_replicas_lack_shards(tmp_path):
+    file = tmp_path / "cluster.yaml"
+    file.write_text("data: /srv\nreplicas: 1\nshards: [{name: s}, {name: idle, weight: 0}]\n")
+    _, told = rows(file)
+    assert "1024, each kept by 1 shard, as no more have a weight; 2 are asked for" in told
 
 
 def test_check_says_that_links_are_encrypted(tmp_path):

@@ -8,10 +8,12 @@ import socket
 import pytest
 from ports import free_port
 from processes import Cluster, shoal, shoal_json, shoal_refuses, until
+from told_shards import hear, held
 from trackers import Client, Process
 
 from cluster import status, status_tables
 from common import config, keys
+from common.ring import ring_of
 
 TRANSPORTS = {"ipc": 1, "tcp": 2, "curve": 2}  # and how many nodes
 
@@ -291,7 +293,7 @@ SAID = {
     "torrents": 1,
     "seeders": 1,
     "leechers": 1,
-    "strays": 0,
+    "ipv6": 0,
     "announces_per_s": 1,
     "uptime_s": 1,
     "boot": "1",
@@ -299,7 +301,10 @@ SAID = {
     "stopping": False,
     "config_version": 1,
     "table": "2",
-    "slices": {"full": 1},
+    "config_refused": "",
+    "slices": {"full": 1, "part": 0, "leaving": 0, "wanted": 1},
+    "copies": {"fill": {"of": 0, "left": 0, "since_ms": 1}, "counts": {"bytes": 1}, "sources": []},
+    "held": {"slice": [5], "state": [3], "torrents": [1], "leechers": [1], "seeders": [1]},
     "memory": {"taken": 1, "ceiling": 2},
     "dropped": {"malformed": 1},
     "refused": {"handshake": 1},
@@ -341,8 +346,14 @@ def printed(document, capsys):
 def test_what_fits_is_taken(wanted, capsys):
     document = document_of(wanted, SAID)
     (shard, _), (gateway,) = document["shards"], document["gateways"]
-    assert {name: shard[name] for name in SAID if name not in ("peers", "links")} == {
-        name: value for name, value in SAID.items() if name not in ("peers", "links")
+    others = ("peers", "links", "held")
+    assert {name: shard[name] for name in SAID if name not in others} == {
+        name: value for name, value in SAID.items() if name not in others
+    }
+    assert {name: document["totals"][name] for name in ("torrents", "leechers", "seeders")} == {
+        "torrents": 1,
+        "leechers": 1,
+        "seeders": 1,
     }
     assert (gateway["shed"], gateway["links"][0]["shard"]) == (1, "shard2")
     assert "no sense" not in printed(document, capsys)
@@ -360,23 +371,12 @@ def test_who_is_left_out_of_a_shards_answer_is_counted(wanted, capsys):
     )
 
 
-@pytest.mark.parametrize(
-    ("strays", "line"),
-    [(1, "1 torrent of these is a stray, not"), (2000, "2,000 torrents of these are strays, not"), (0, None)],
-)
-def test_totals_say_how_much_of_them_may_count_twice(wanted, capsys, strays, line):
-    document = document_of(wanted, SAID | {"strays": strays})
-    assert document["totals"]["strays"] == strays
-    shown = printed(document, capsys)
-    assert line in shown if line else "stray" not in shown
-
-
 @pytest.mark.parametrize("trash", TRASH, ids=repr)
 def test_what_does_not_fit_is_left_out_and_said(wanted, capsys, trash):
     for field, good in SAID.items():
         document = document_of(wanted, SAID | {field: trash})
         shown = printed(document, capsys)
-        if field in ("slices", "memory") and isinstance(trash, dict):
+        if field in ("slices", "copies", "held", "memory") and isinstance(trash, dict):
             continue  # nothing in it is known
         fits = type(trash) is type(good) and document["shards"][0].get(field) == trash
         assert (f"what it says of {field} makes no sense here" in shown) is not fits, field
@@ -395,8 +395,10 @@ def test_nothing_that_a_gateway_tells_ends_it(wanted, capsys, trash):
 
 
 def test_what_is_in_a_part_must_fit_too(wanted):
-    document = document_of(wanted, SAID | {"slices": {"full": "x"}, "memory": {"taken": -1}})
-    assert "shard1: what it says of slices, memory makes no sense here" in document["problems"]
+    held = {"slice": [1, 2], "state": [3, 3], "torrents": [1, 1], "leechers": [1, 1], "seeders": [1]}
+    wrong = {"slices": {"full": "x"}, "copies": {"fill": 7}, "held": held, "memory": {"taken": -1}}
+    document = document_of(wanted, SAID | wrong)
+    assert "shard1: what it says of slices, copies, held, memory makes no sense here" in document["problems"]
 
 
 def test_what_others_say_cannot_pose_as_what_is_known(wanted):
@@ -423,3 +425,113 @@ def test_a_frame_of_another_kind_is_refuses():
     question = status.Question()
     with pytest.raises(status.FrameError):
         question.hear(memoryview(bytearray(question.begin()[:2]) + b"\3" + bytes(29)))
+
+
+# Copies of slices
+
+
+def ring_of_two(wanted):
+    """A slice that each of the two shards owns."""
+    ring = ring_of(wanted)
+    return ring.slices_of(0)[0], ring.slices_of(1)[0]
+
+
+def documents(wanted, *said):
+    """The document, if both shards say something."""
+    shards = [status.shard_of(wanted, at, hear(one), "", 1) for at, one in enumerate(said)]
+    return status.describe(wanted, shards)
+
+
+def totals(document):
+    return [document["totals"][name] for name in ("torrents", "leechers", "seeders", "elsewhere")]
+
+
+def test_of_copies_the_largest_counts(wanted):
+    mine, theirs = ring_of_two(wanted)
+    one = held((mine, 3, 5, 40, 2), (theirs, 1, 1, 1, 0))
+    other = held((mine, 2, 5, 39, 2), (theirs, 3, 7, 10, 20))
+    document = documents(wanted, SAID | {"held": one}, SAID | {"held": other})
+    assert totals(document) == [12, 50, 22, 1 + 5]
+    assert all("held" not in shard for shard in document["shards"])
+
+
+def test_copies_in_their_places_are_not_elsewhere(wanted, capsys):
+    mine, theirs = ring_of_two(wanted)
+    document = documents(wanted, *(SAID | {"held": held((at, 3, 2, 1, 1))} for at in (mine, theirs)))
+    assert totals(document) == [4, 2, 2, 0]
+    assert "should not keep" not in printed(document, capsys)
+
+
+@pytest.mark.parametrize(
+    ("many", "line"),
+    [
+        (1, "1 torrent at shards that should not keep it"),
+        (2000, "2,000 torrents at shards that should not keep them"),
+    ],
+)
+def test_copies_that_are_elsewhere_are_told(wanted, capsys, many, line):
+    _, theirs = ring_of_two(wanted)
+    document = documents(wanted, SAID | {"held": held((theirs, 2, many, 0, 0))}, SAID | {"held": held((0, 0, 0, 0, 0))})
+    assert f"\n{line}\n" in printed(document, capsys)
+
+
+def test_a_shard_that_tells_nothing_of_slices_counts_with_all_it_has(wanted):
+    without = {name: value for name, value in SAID.items() if name != "held"}
+    document = documents(wanted, SAID, without | {"torrents": 10, "leechers": 20, "seeders": 30})
+    assert totals(document)[:3] == [11, 21, 31]
+
+
+def test_slices_that_there_are_not_do_not_count(wanted):
+    document = documents(
+        wanted, SAID | {"held": held((1024, 3, 1, 1, 1))}, SAID | {"held": held((1 << 60, 3, 1, 1, 1))}
+    )
+    assert totals(document) == [0, 0, 0, 0]
+
+
+def well(wanted, **more):
+    """What a shard says that agrees with the file."""
+    return SAID | {"table": f"{ring_of(wanted).digest():016x}", "peers": [], "links": []} | more
+
+
+def test_to_fill_is_no_fault(wanted, capsys):
+    filling = {
+        "slices": {"full": 20, "part": 31, "leaving": 0, "wanted": 50},
+        "copies": {"fill": {"of": 50, "left": 30, "since_ms": 5}, "counts": {}, "sources": []},
+    }
+    leaving = {"slices": {"full": 7, "part": 0, "leaving": 2, "wanted": 7}}
+    document = documents(wanted, well(wanted, **filling), well(wanted, **leaving))
+    assert document["moving"] == [
+        "shard1 fills its slices from other shards: 20 of 50 so far",
+        "shard1 has a slice that is to leave it once others have all of it",
+        "shard2 has 2 slices that are to leave it once others have all of it",
+    ]
+    assert [line for line in document["problems"] if line.startswith("shard")] == []
+    shown = printed(document, capsys)
+    assert "\nshard1 fills its slices" in shown
+    assert re.search(r"\nshard1 +20 full, 31 part +1 ", shown)
+    assert re.search(r"\nshard2 +7 full, 2 leaving +1 ", shown)
+
+
+def test_a_process_that_does_not_take_up_the_file_is_told(wanted):
+    said = well(wanted, config_refused="cluster.yaml: version: expected at least 4,\x1b[2J found 3")
+    told = PING | {"table": said["table"], "report": {"ok": True, "config_refused": "no"}}
+    document = documents(wanted, said | {"peers": [told]}, well(wanted, peers=[told]))
+    assert document["problems"] == [
+        "gateway1: does not take up the file: no",
+        "shard1: does not take up the file: cluster.yaml: version: expected at least 4,?[2J found 3",
+    ]
+
+
+def test_a_shard_that_the_file_lacks_is_told_and_no_fault(wanted):
+    away = well(wanted, links=[LINK | {"shard": "shard9", "silent": True}])
+    here = well(wanted, links=[LINK | {"shard": "shard9"}])
+    for said, line in ((away, "had something and is silent"), (here, "still runs, to hand over what it has")):
+        document = documents(wanted, away, said)
+        assert f"shard9, not in the file, {line}" in document["moving"]
+        assert not any("shard9" in problem for problem in document["problems"])
+
+
+def test_who_has_another_version_need_not_know_all_shards(wanted):
+    of_old = PING | {"config_version": 7, "report": {"ok": True}}
+    document = documents(wanted, well(wanted, peers=[of_old]), well(wanted))
+    assert document["problems"] == ["gateway1: has version 7 of the configuration; the file here is version 1"]
