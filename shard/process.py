@@ -188,6 +188,7 @@ class ShardProcess:
             {
                 **self.periodic.health(),
                 **self.worker.totals(),
+                "ipv6": sum(self.worker.store.peers_by_kind()[2 * frames.PUBLIC6 :]),
                 "announces_per_s": round(self.rate.per_second),
                 "uptime_s": (now - self.began) // 1000,
                 "boot": f"{me.life.boot:016x}",
