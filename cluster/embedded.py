@@ -7,13 +7,16 @@ import sys
 from typing import TYPE_CHECKING
 
 from cluster.figures import Figures
-from common import keys, process
+from common import frames, keys, process
 from common.batch_io import address_of
 from common.clock import SteadyClock
+from common.life import Life, milliseconds
 from common.process import AdminServer, Periodic
+from common.topology import Self, Topology
 from gateway import listening
 from gateway.process import tell_urls
 from gateway.service import GatewayService, Told
+from shard.machine import ShardMachine
 from shard.service import TICK, OutOfMemoryError, ShardWorker
 
 if TYPE_CHECKING:
@@ -58,6 +61,11 @@ class Embedded:
         self.own = None  # it is all that the configuration has
         self.sockets = sockets
         self.shard = ShardWorker(wanted, wanted.shards[0], clock or SteadyClock())
+        topology = Topology(wanted, keys.of_cluster(wanted).cluster)
+        now = milliseconds()
+        # A shard as any, but alone: so all is full, always, and it needs neither ticks nor links.
+        me = Self(topology, Life(now), frames.ROLE_SHARD, str(self.shard.name))
+        self.machine = ShardMachine(me, self.shard, bytes, lambda _: b"{}", now)
         self.periodic = Periodic({"gateway": str(wanted.gateways[0].name), "shard": str(self.shard.name)})
         told = {"wall": wall} if wall else {}
         totals = Told(self.shard.totals, self.periodic.healthy)

@@ -97,7 +97,7 @@ def named(name: str, text: str, label: str, values: Mapping[str, int]) -> Counte
     return family
 
 
-def named_gauge(name: str, text: str, label: str, values: Mapping[str, int]) -> GaugeMetricFamily:
+def named_gauge(name: str, text: str, label: str, values: Mapping[str, float]) -> GaugeMetricFamily:
     """A gauge with one label."""
     family = GaugeMetricFamily(name, text, labels=[label])
     for key, value in values.items():

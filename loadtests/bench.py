@@ -4,7 +4,7 @@ The load and the judgement are the yardstick's (`measure.py`, `measure_http.py`)
 whole tracker on one core against calls of the system that do nothing else, latency at half load, every UDP answer
 checked. `mixed` is latency alone: HTTP's one-shot announces beside UDP's, both in an open loop. `cluster`: gateway and
 shard as two processes, by each kind of link. `growth`: cluster_cost.py. `hot`: hot_bench.py. `ladder`: ladder_bench.py.
-`ab`, which runs only if it is named: ab_bench.py.
+`move`, a shard is added under load: move_bench.py. `ab`, which runs only if it is named: ab_bench.py.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from loadtests import ab_bench, cluster_cost, clusters, hot_bench, ladder_bench
+from loadtests import ab_bench, cluster_cost, clusters, hot_bench, ladder_bench, move_bench
 from loadtests.clusters import YARDSTICK, Shape
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ PARTS = (
     "growth",
     "hot",
     "ladder",
+    "move",
 )
 COLD_TORRENTS = 200_000  # with 4,000 peers in the first: 3.6 million in all
 HTTP_TORRENTS = 500  # of the yardstick's announce.lua; their info-hashes are those of udpload's
@@ -56,10 +57,10 @@ FILL = 800_000  # announces before that, as measure.py's
 WARMUP = 1  # second
 LINKS = ("tcp", "curve", "ipc")
 ROUNDS = {"ab": 25, "growth": 9, "hot": 15}  # others: 5
-SHORT = {"ab": 0.7, "growth": 1.0, "hot": 1.5, "ladder": 1.0}  # seconds of a load; others: 4
+SHORT = {"ab": 0.7, "growth": 1.0, "hot": 1.5, "ladder": 1.0, "move": 4.0}  # seconds of a load; others: 4
 OF_SHARD = ("speed", "memory", "pauses")
 WITHOUT_LOAD = {*OF_SHARD, "rest"}  # the yardstick is not needed for these
-INTERLEAVED = ("ab", "growth", "hot", "ladder")
+INTERLEAVED = ("ab", "growth", "hot", "ladder", "move")
 
 CONFIG = """\
 data: {folder}/data
@@ -245,6 +246,8 @@ def interleaved(part: str, args: argparse.Namespace, folder: Path) -> int:
         return ab_bench.compare(folder, args.variants, rounds, seconds, args.window)
     if part == "growth":
         return cluster_cost.grow(folder, rounds, seconds, args.points, args.picture)
+    if part == "move":
+        return move_bench.move(folder, seconds)
     if part == "ladder":
         return ladder_bench.climb(folder, rounds, seconds)
     return hot_bench.compare(folder, rounds, seconds)

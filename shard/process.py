@@ -7,6 +7,7 @@ import json
 import logging
 import signal
 from importlib.metadata import version
+from time import thread_time_ns
 from typing import TYPE_CHECKING
 
 import zmq
@@ -65,6 +66,7 @@ class ShardProcess:
         self.began = now
         self.answered: tuple[object, bytes] = (None, b"")
         self.report = b"{}"
+        self.longest = dict.fromkeys(("merge", "tick", "edit"), 0)  # nanoseconds of processor time of a step
         self.linked: dict[str, LinkState] = {}
         self.addresses: dict[str, tuple[str, bytes]] = {}  # also of shards that the file lacks by now
         self._link()
@@ -97,7 +99,9 @@ class ShardProcess:
     def reconfigure(self, config: Config) -> None:
         """Take up another configuration. If it lacks this shard, that ends when others have all that it holds."""
         before = self.machine.copies.totals()
+        began = thread_time_ns()
         self.machine.configure(Topology(config, self.cluster_key), milliseconds())
+        self.longest["edit"] = max(self.longest["edit"], thread_time_ns() - began)
         self.config = config
         self._link()
         after = self.machine.copies.totals()
@@ -134,7 +138,10 @@ class ShardProcess:
     def _hear(self, name: str, frame: memoryview, now: int) -> None:
         """A frame of another shard, over the link to it."""
         self._beat(now)
-        self.others.send_all(self.machine.hear(name, frame, now))
+        began = thread_time_ns()
+        out = self.machine.hear(name, frame, now)
+        self.longest["merge"] = max(self.longest["merge"], thread_time_ns() - began)
+        self.others.send_all(out)
 
     def _beat(self, now: int) -> None:
         if self.machine.beat(now):
@@ -144,7 +151,10 @@ class ShardProcess:
         now = milliseconds()
         self._beat(now)
         self.others.tick(now)
-        self.others.send_all(self.machine.tick(now))
+        began = thread_time_ns()
+        out = self.machine.tick(now)
+        self.longest["tick"] = max(self.longest["tick"], thread_time_ns() - began)
+        self.others.send_all(out)
         if self.linked is not self.machine.links:
             self._link()
         if self.machine.is_done(now):
@@ -224,6 +234,10 @@ class ShardProcess:
         yield metrics.named_gauge("shoal_slices", "Slices by what this shard has of them", "state", copies.totals())
         kinds = "Copies of slices: pulls begun, of them without news, chunks, bytes and peers merged, slices dropped"
         yield metrics.named("shoal_copies", kinds, "kind", copies.counts)
+        steps = {"give": self.server.longest_pull, **self.longest}
+        longest = "Longest steps of copying, in processor time"
+        seconds = {kind: value / 1e9 for kind, value in steps.items()}
+        yield metrics.named_gauge("shoal_longest_copy_seconds", longest, "step", seconds)
 
 
 def make(start: Start) -> ShardProcess:

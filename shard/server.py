@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+from time import thread_time_ns
 from typing import TYPE_CHECKING
 
 import zmq
 
-from common import links
+from common import frames, links
 from common.batch_io import allocate
 from common.histogram import Histogram
 from common.life import milliseconds
@@ -35,6 +36,7 @@ class LinkServer:
         self.buffer = allocate(links.LONGEST_RECORDS)
         self.frame_sizes = Histogram()  # bytes
         self.unsent = 0
+        self.longest_pull = 0  # nanoseconds of processor time of the longest answer to a PULL
         self.watched: links.Watched | None = None
         self.doorman: links.Doorman | None = None
 
@@ -70,10 +72,18 @@ class LinkServer:
         if self.machine.beat(now):
             log.warning("the process had stood still: what was sent to it meanwhile is not taken")
         self.frame_sizes.add(length or 1)
-        answer = self.machine.take(sender, self.buffer[:length], now)
+        answer = self._take(sender, self.buffer[:length], now)
         if answer is not None:
             self._send(sender, answer)
         return True
+
+    def _take(self, sender: bytes, frame: memoryview, now: int) -> bytes | memoryview | None:
+        if len(frame) < frames.HEADER or frame[frames.AT_KIND] != frames.PULL:
+            return self.machine.take(sender, frame, now)
+        began = thread_time_ns()
+        answer = self.machine.take(sender, frame, now)
+        self.longest_pull = max(self.longest_pull, thread_time_ns() - began)
+        return answer
 
     def _send(self, sender: bytes, answer: bytes | memoryview) -> None:
         try:
