@@ -1,4 +1,4 @@
-"""systemctl where no systemd is: starts, stops, restarts and reloads a service as its unit and drop-ins say.
+"""systemctl where no systemd is: starts, stops, restarts, disables and reloads a service as its unit and drop-ins say.
 
 It knows ExecStart, ExecReload (a SIGHUP), User, StateDirectory, LimitNOFILE, TimeoutStopSec and KillMode=mixed; what
 is for safety alone it leaves out. What the service writes is in /run/NAME.log.
@@ -80,6 +80,11 @@ class Service:
         """Stop and start it."""
         self.stop()
         self.start()
+
+    def disable(self):
+        """It is not started at the next boot; with --now it stops as well."""
+        assert "--now" in sys.argv
+        self.stop()
 
     def reload(self):
         """SIGHUP to its main process."""
