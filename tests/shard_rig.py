@@ -22,15 +22,10 @@ GATEWAY = b"\0gate"
 NONE, PART, LEAVING, FULL = frames.STATE_NONE, frames.STATE_PART, frames.STATE_LEAVING, frames.STATE_FULL
 
 
-def settings_of(*numbers, weights=(), **words):
-    """A configuration of shards with these numbers, of weight 1 if no others are given."""
-    weights = weights or [1] * len(numbers)
-    shards = [{"name": f"shard{number}", "weight": weight} for number, weight in zip(numbers, weights, strict=True)]
-    return config.read({"slices": SLICES, "shards": shards, **words})
-
-
 def topology_of(*numbers, **words):
-    return Topology(settings_of(*numbers, **words), KEY)
+    """That of a configuration of shards with these numbers."""
+    shards = [{"name": f"shard{number}"} for number in numbers]
+    return Topology(config.read({"slices": SLICES, "shards": shards, **words}), KEY)
 
 
 def peer_of(slice_id, number=1, torrent=0, **words):

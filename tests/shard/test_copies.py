@@ -4,8 +4,9 @@ import pytest
 from packing import Section
 from shard_rig import FULL, LEAVING, NONE, PART, SLICES, STEP, Joined, peer_of, topology_of
 
-from common import frames
-from shard.copies import Timing
+from common import control, frames
+from common.control import Hello, pack_header, pack_hello
+from shard.copies import BODY, END, Timing
 
 T = Timing()
 
@@ -106,7 +107,7 @@ def test_a_pull_that_began_before_a_slice_was_a_part_does_not_fill_it(grown):
     grown.run_until(lambda: kept)
     grown.run(STEP)
     grown[2].announce(peer_of(moved, 99))  # which the chunk that is on its way lacks
-    grown.edit(1, 2, version=3, weights=(1, 0.01))
+    grown.edit(1, version=3)
     assert grown[1].store.state_of(moved) == PART
     del grown[1].copies.take_chunk
     ((name, number, frame),) = kept
@@ -114,6 +115,28 @@ def test_a_pull_that_began_before_a_slice_was_a_part_does_not_fill_it(grown):
     assert grown[1].copies.slices[moved].ended == {}
     grown.settle()
     assert len(grown[1].peers(moved)[peer_of(moved).info_hash]) == 4
+
+
+def test_a_pull_that_began_before_gateways_copy_to_the_part_does_not_fill_it(grown):
+    """It was wanted before, as the slice left and was asked; when an edit gives it back, its turn has not come yet."""
+    grown.settle()
+    moved = grown[2].wanted
+    grown[1].ask(*(peer_of(slice_id, 1) for slice_id in moved))
+    grown.cut_off("shard1", "shard2")
+    grown.run(3000)
+    grown.cut.clear()
+    grown.refuse = lambda source, to, kind: kind == frames.SLICE
+    (source,) = grown[1].copies.sources.values()
+    grown.run_until(lambda: source.pull is not None)
+    grown.run(T.patience - STEP)
+    grown.edit(1, version=3)
+    grown.refuse = lambda source, to, kind: False
+    grown.run(T.settle - STEP)
+    late = [peer_of(slice_id, 99) for slice_id in moved]
+    assert all(grown[1].copies.slices[slice_id].ended for slice_id in moved)
+    grown[2].announce(*late)
+    grown.settle()
+    assert all(len(grown[1].peers(slice_id)[peer_of(slice_id).info_hash]) == 4 for slice_id in moved)
 
 
 def test_a_huge_slice_comes_in_chunks_that_fit():
@@ -303,6 +326,18 @@ def test_a_source_that_began_another_life_is_pulled_from_anew(grown):
     assert grown[1].machine.me.life.stalls == 1
 
 
+def test_a_source_that_ended_is_asked_anew_as_soon_as_it_is_heard(grown):
+    grown.refuse = lambda source, to, kind: kind == frames.SLICE
+    grown.run(T.settle + 500)
+    grown.refuse = lambda source, to, kind: False
+    grown.start("shard1")
+    grown.run(750)
+    (source,) = grown[2].copies.sources.values()
+    assert source.boot == grown[1].machine.me.life.boot
+    assert source.chunks > 0
+    assert source.restarts == 0  # it did not wait for what was asked of the former life
+
+
 # Memory
 
 
@@ -449,6 +484,108 @@ def test_memory_comes_back_when_slices_are_dropped(grown):
     grown.run(20 * STEP)
     assert grown[2].store.bytes_taken() == before
     assert all(len(grown[1].peers(slice_id)[peer_of(slice_id).info_hash]) == 3 for slice_id in range(SLICES))
+
+
+class Confirming:
+    """A shard with peers in all slices, and another that is none: what it says is made up."""
+
+    def __init__(self):
+        self.cluster = Joined(1)
+        self.shard = self.cluster[1]
+        self.shard.announce(*all_slices())
+        self.cluster.edit(1, 2, version=2)
+        del self.cluster.shards["shard2"]
+        self.topology = self.cluster.topology
+        self.slice_id = self.topology.ring.slices_of(1)[0]
+        self.boot = 50
+        self.state = FULL
+
+    def hello(self):
+        known = self.topology
+        agreed = (known.version, known.table, known.cluster, SLICES)
+        return Hello(self.boot, 7, *agreed, frames.ROLE_SHARD, False, "shard2")
+
+    def pong(self):
+        """Answer a ping."""
+        link = self.shard.machine.links["shard2"]
+        link.next_ping = 0
+        number = link.ping_due(self.cluster.now)
+        states = control.pack_states([self.state] * SLICES)
+        self.shard.hear("shard2", pack_hello(frames.PONG, number, self.hello()._replace(states=states)))
+
+    def confirm(self, behind=0, life=None):
+        """Say that a dump was merged: the present one, or one that is so many changes behind, or of another life."""
+        self.shard.take(b"shard2", pack_hello(frames.PING, 1, self.hello()))
+        boot = self.shard.machine.me.life.boot
+        dump = (boot if life is None else life, self.shard.store.changes_of(self.slice_id) - behind)
+        body = BODY.pack(self.slice_id, 0, *dump, END)
+        assert self.shard.take(b"shard2", pack_header(frames.PULL, 1, boot, self.cluster.now) + body) is None
+
+    def run(self, milliseconds, confirm=None):
+        for at in range(0, milliseconds, STEP):
+            self.pong()
+            if confirm and at % 5000 == 0:
+                confirm()
+            self.cluster.run(STEP)
+
+    @property
+    def is_dropped(self):
+        return self.shard.store.state_of(self.slice_id) == NONE
+
+
+@pytest.fixture
+def confirming():
+    return Confirming()
+
+
+def test_what_is_confirmed_is_dropped(confirming):
+    confirming.run(T.quiet + 1000, confirming.confirm)
+    assert confirming.is_dropped
+
+
+@pytest.mark.parametrize("words", [{"behind": 1}, {"behind": -1}, {"life": 0}, {"life": 999}], ids=str)
+def test_another_dump_than_the_present_one_is_no_reason_to_drop(confirming, words):
+    confirming.run(T.quiet + 10_000, lambda: confirming.confirm(**words))
+    assert not confirming.is_dropped
+    confirming.confirm()
+    confirming.run(1000)
+    assert confirming.is_dropped
+
+
+def test_a_confirmation_counts_for_half_a_minute(confirming):
+    confirming.run(T.quiet - T.confirmed - 5000)
+    confirming.confirm()
+    confirming.run(T.confirmed + 20_000)
+    assert not confirming.is_dropped
+    confirming.confirm()
+    confirming.run(1000)
+    assert confirming.is_dropped
+
+
+def test_a_confirmation_of_another_life_is_no_reason_to_drop(confirming):
+    confirming.run(T.quiet - 2000, confirming.confirm)
+    confirming.boot = 51
+    confirming.run(T.confirmed - 5000)
+    assert not confirming.is_dropped
+    confirming.confirm()
+    confirming.run(1000)
+    assert confirming.is_dropped
+
+
+@pytest.mark.parametrize("state", [NONE, PART, LEAVING])
+def test_who_is_not_full_is_no_reason_to_drop(confirming, state):
+    confirming.state = state
+    confirming.run(T.quiet + 10_000, confirming.confirm)
+    assert not confirming.is_dropped
+    confirming.state = FULL
+    confirming.run(1000, confirming.confirm)
+    assert confirming.is_dropped
+
+
+def test_nothing_is_dropped_if_no_member_was_heard_for_long(confirming):
+    confirming.run(5000, confirming.confirm)
+    confirming.cluster.run(T.missed + 60_000)
+    assert not confirming.is_dropped
 
 
 # Who departs
