@@ -7,14 +7,18 @@ import json
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
+
+from cluster.options import duration
 
 FILE = click.Path(path_type=Path)
 CONFIG = "The configuration file; without one, the embedded default."
 NODE_KEY = "The node whose key to show; without it, the first whose secret is here."
 TIMEOUT = "Seconds, for all together."
+INTERVAL = "Between two looks, as 1s or 0.5."
+DURATION: Any = {"metavar": "DURATION", "callback": duration(0.2)}
 EVENTS = click.Choice(["none", "started", "completed", "stopped", "paused"])
 
 
@@ -138,29 +142,57 @@ def scrape(url: str, info_hashes: tuple[str, ...], timeout: float, source: str |
 @click.option("--config", "file", type=FILE, help=CONFIG)
 @click.option("--node", help=NODE_KEY)
 @click.option("--timeout", type=click.FloatRange(0.01, 60), default=2.0, show_default=True, help=TIMEOUT)
-@click.option("--json", "as_json", is_flag=True, help="Everything, for programs.")
-def status(file: Path | None, node: str | None, timeout: float, as_json: bool) -> None:
+@click.option("--watch", is_flag=True, help="Look again and again, until Ctrl-C.")
+@click.option("--interval", default="1s", show_default=True, help=INTERVAL, **DURATION)
+@click.option("--json", "as_json", is_flag=True, help="Everything, for programs; with --watch a document a line.")
+def status(file: Path | None, node: str | None, timeout: float, watch: bool, interval: float, as_json: bool) -> None:
     """Say how the whole cluster is: processes, slices, peers, links, who is silent.
 
     Exit status 1: somebody is silent or not well.
     """
     from cluster import status as asked
-    from cluster import status_tables
+    from cluster import status_tables, watching
+    from cluster.followed import Followed
     from common import config
     from common.keys import KeyFileError
 
     try:
-        wanted = config.load(file) if file else config.read(None)
-        look = asked.look_embedded(wanted, timeout) if wanted.is_embedded else asked.look(wanted, node, timeout)
+        followed = Followed(file)
+        if watch:
+            (watching.watch_as_json if as_json else watching.watch)(followed, node, timeout, interval)
+        look = asked.look_at(followed.config, node, timeout)
     except (config.ConfigError, KeyFileError) as error:
         fail(str(error), 2)
+    except KeyboardInterrupt:
+        sys.exit(0 if watch else 130)
     if as_json:
         click.echo(json.dumps(look, indent=2))
-    elif wanted.is_embedded:
+    elif followed.config.is_embedded:
         status_tables.print_embedded(look)
     else:
         status_tables.print_status(str(file), look)
     sys.exit(0 if look["ok"] else 1)
+
+
+@main.command()
+@click.option("--config", "file", type=FILE, help=CONFIG)
+@click.option("--node", help=NODE_KEY)
+@click.option("--timeout", type=click.FloatRange(0.01, 60), default=2.0, show_default=True, help=TIMEOUT)
+@click.option("--interval", default="1s", show_default=True, help=INTERVAL, **DURATION)
+@click.option("--once", is_flag=True, help="Look twice, print what happened between, and end.")
+def top(file: Path | None, node: str | None, timeout: float, interval: float, once: bool) -> None:
+    """Show what gateways and shards do at present, until q or Ctrl-C."""
+    from cluster import top as shown
+    from cluster.followed import Followed
+    from common.config import ConfigError
+    from common.keys import KeyFileError
+
+    try:
+        shown.run(Followed(file), node, timeout, interval, once=once)
+    except (ConfigError, KeyFileError) as error:
+        fail(str(error), 2)
+    except KeyboardInterrupt:
+        sys.exit(0)
 
 
 @main.command()
