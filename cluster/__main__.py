@@ -196,6 +196,29 @@ def top(file: Path | None, node: str | None, timeout: float, interval: float, on
 
 
 @main.command()
+@click.argument("shard")
+@click.option("--config", "file", type=FILE, required=True, help="The configuration file.")
+@click.option("--node", help=NODE_KEY)
+@click.option("--timeout", help="How long to wait, as 10m; without it, for as long as it takes.", **DURATION)
+def drain(shard: str, file: Path, node: str | None, timeout: float | None) -> None:
+    """Wait until a shard of weight 0 holds nothing any longer, so that it may be removed.
+
+    Exit status 1: the time was over before.
+    """
+    from cluster import drain as drained
+    from cluster.followed import Followed
+    from common.config import ConfigError
+    from common.keys import KeyFileError
+
+    try:
+        left = drained.drain(Followed(file), shard, node, timeout)
+    except (ConfigError, KeyFileError) as error:
+        fail_of(file, error)
+    if left:
+        fail(f"it may not be removed yet: {left}", 1)
+
+
+@main.command()
 @click.argument("info_hash", metavar="INFOHASH")
 @click.option("--config", "file", type=FILE, help=CONFIG)
 @click.option("--node", help=NODE_KEY)
@@ -317,6 +340,13 @@ def client_of(url: str) -> ModuleType:
     from cluster import client
 
     return client
+
+
+def fail_of(file: Path, error: Exception) -> NoReturn:
+    """Tell of a mistake in a file, by its name if the error does not have it, or in what was asked for."""
+    where = getattr(error, "where", "--")
+    named = where.startswith("--") or getattr(error, "file", "")
+    fail(str(error) if named else f"{file}: {error}", 2)
 
 
 def fail(message: str, status: int) -> NoReturn:
