@@ -196,6 +196,34 @@ def top(file: Path | None, node: str | None, timeout: float, interval: float, on
 
 
 @main.command()
+@click.argument("new", metavar="NEW", type=FILE)
+@click.option("--config", "file", type=FILE, help="The file by which the cluster runs; without it, what shards say.")
+@click.option("--node", help=NODE_KEY)
+@click.option("--timeout", type=click.FloatRange(0.01, 60), default=2.0, show_default=True, help=TIMEOUT)
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def plan(new: Path, file: Path | None, node: str | None, timeout: float, as_json: bool) -> None:
+    """Say what an edited file would move, before anything happens.
+
+    Exit status 1: peers would be lost, somebody is silent, or memory may not suffice. 2: it would be refused.
+    """
+    from cluster import plan as planned
+    from cluster import plan_tables
+    from common import config
+    from common.keys import KeyFileError
+
+    try:
+        old = config.load(file) if file else None
+        told = planned.plan(old, config.load(new), node, timeout)
+    except (config.ConfigError, KeyFileError) as error:
+        fail_of(new, error)
+    if as_json:
+        click.echo(json.dumps(told, indent=2))
+    else:
+        plan_tables.print_plan(new, file, told)
+    sys.exit(0 if told["ok"] else 1)
+
+
+@main.command()
 @click.argument("shard")
 @click.option("--config", "file", type=FILE, required=True, help="The configuration file.")
 @click.option("--node", help=NODE_KEY)
