@@ -177,7 +177,7 @@ class Supervisor:
         """Go by what the file means now; if it is refused, by what was taken up before."""
         if answer.refused:
             if answer.refused != self.told:
-                log.warning("the configuration is not taken up: %s", answer.refused)
+                log.warning("the configuration is not taken up: %s", answer.refused, extra={"unlimited": True})
             self.told = answer.refused
             self.give(self.given.config, answer.refused)
             return
@@ -204,11 +204,12 @@ class Supervisor:
         if given == self.given:
             return
         if config != self.given.config:
-            log.info("version %d of the configuration is taken up", config["version"])
+            log.info("version %d of the configuration is taken up", config["version"], extra={"unlimited": True})
         self.given = given
         config_source.write(self.config_fd, config, refused)
         for worker in self.workers:
-            worker.renew()
+            if not worker.leaving or worker.kind == SHARD:
+                worker.renew()
 
     def dismiss(self) -> None:
         """End the workers that leave, but for shards, who know when they may; forget those that are gone."""
