@@ -16,6 +16,7 @@ import zmq
 from zmq.auth.base import Authenticator
 
 from common.link_state import WINDOW
+from common.values import LinkAddress, PublicKey, UnfitError
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Handle
@@ -82,9 +83,13 @@ def is_encrypted(address: str) -> bool:
     return address.startswith("tcp://")
 
 
-def is_address(link: str, key: str) -> bool:
-    """Whether a shard can be reached at what it says: an address of ZeroMQ, and a public key or none."""
-    return link.startswith(("tcp://", "ipc://")) and len(key) in (0, 40) and link.isascii() and key.isascii()
+def read_address(place: dict[str, object]) -> tuple[str, bytes] | None:
+    """Where a shard is and its public key, as it says in its pings; None if nobody could be there."""
+    link, key = place.get("link"), place.get("key")
+    try:
+        return LinkAddress.read(link), PublicKey.read(key).encode() if key else b""
+    except UnfitError:
+        return None
 
 
 def connect(context: Context, address: str, mine: KeyPair | None, theirs: bytes) -> Socket:

@@ -127,13 +127,9 @@ class ShardProcess:
 
     def _address_of(self, name: str) -> tuple[str, bytes] | None:
         """Where a shard is: by the file, by one before, or by what it says."""
-        if name not in self.addresses:
-            place = self.machine.place_of(name)
-            link, key = place.get("link"), place.get("key")
-            if not isinstance(link, str) or not isinstance(key, str) or not links.is_address(link, key):
-                return None
-            self.addresses[name] = (link, key.encode())
-        return self.addresses[name]
+        if name not in self.addresses and (found := links.read_address(self.machine.place_of(name))):
+            self.addresses[name] = found
+        return self.addresses.get(name)
 
     def _hear(self, name: str, frame: memoryview, now: int) -> None:
         """A frame of another shard, over the link to it."""

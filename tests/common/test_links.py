@@ -557,3 +557,25 @@ async def test_who_is_silent_for_long_gets_another_socket():
         assert before["a"].sock.closed
         assert shards.sockets.watched["b"] is before["b"]
         await shards.echo("a", b"two")
+
+
+KEY = "rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7"
+
+
+@pytest.mark.parametrize(
+    ("place", "wanted"),
+    [
+        ({"link": "tcp://192.0.2.1:7101", "key": KEY}, ("tcp://192.0.2.1:7101", KEY.encode())),
+        ({"link": "ipc:///run/shoal/shard1", "key": ""}, ("ipc:///run/shoal/shard1", b"")),
+        ({"link": "tcp://192.0.2.1:7101"}, ("tcp://192.0.2.1:7101", b"")),
+        ({"link": "tcp://192.0.2.1:7101", "key": "short"}, None),
+        ({"link": "tcp://192.0.2.1", "key": KEY}, None),
+        ({"link": "tcp://*:7101"}, None),
+        ({"link": "inproc://x"}, None),
+        ({"link": ["tcp://192.0.2.1:7101"]}, None),
+        ({"link": "tcp://192.0.2.1:7101", "key": 5}, None),
+        ({}, None),
+    ],
+)
+def test_where_a_shard_says_that_it_is_must_be_an_address(place, wanted):
+    assert links.read_address(place) == wanted
