@@ -39,6 +39,11 @@ def write(fd: int, config: Any, refused: str = "") -> None:
     os.ftruncate(fd, len(blob))
 
 
+def mark(fd: int) -> bytes:
+    """The first line, which is another if anything is."""
+    return os.pread(fd, LONGEST_LINE, 0).partition(b"\n")[0]
+
+
 def read(fd: int) -> Given:
     """What is there, as soon as it is whole. Raises TornError if that takes too long. The offset stays."""
     for _ in range(TRIES):

@@ -44,24 +44,28 @@ class Handed:
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
-        self.given: Given | None = None
+        self.mark = b""
 
     def first(self) -> Config:
         """That of the start. Raises ConfigError, TornError."""
-        self.given = config_source.read(self.fd)
-        return config.read(self.given.config)
+        return config.read(self._read().config)
 
     def offer(self, running: Config, node: str, *, asked: bool) -> Offer | None:
         """What was handed over since. Raises TornError."""
-        given = config_source.read(self.fd)
-        if given == self.given:
+        if config_source.mark(self.fd) == self.mark:
             return None
-        self.given = given
+        given = self._read()
         try:
             return Offer(config.read(given.config), given.refused)
         except ConfigError as error:  # another version of Shoal was installed meanwhile
             log.error("the configuration is not taken up: %s", error)
             return Offer(None, str(error))
+
+    def _read(self) -> Given:
+        mark = config_source.mark(self.fd)  # before: what is written meanwhile is read again
+        given = config_source.read(self.fd)
+        self.mark = mark
+        return given
 
 
 class OwnFile:
