@@ -64,4 +64,4 @@ class Moves:
             self.most.pop(name, None)
             return
         most = self.most[name] = max(left, self.most.get(name, 0))
-        progress.add_task(f"{name} hands over", total=most, completed=most - left, more=f"{left:,} left")
+        progress.add_task(f"{name} hands over", total=most, completed=most - left, more="")

@@ -335,4 +335,4 @@ def warn_of_loss(lost: Document) -> str:
     if not lost["known"]:
         return f"{name}: is taken out while it is silent: {of} begin empty, until clients announce again"
     what = f"{of}: {lost['torrents']:,} torrents, {lost['peers']:,} peers"
-    return f"{name}: is taken out and has {what}; they are lost unless it first has weight 0 until it is drained"
+    return f"{name}: is taken out and has {what}; lost if it ends before others have them: better drain it first"

@@ -171,10 +171,7 @@ def moving(shards: list[Document], gateways: list[Document]) -> list[str]:
         if count := to_leave(shard):
             what = "a slice that is" if count == 1 else f"{count:,} slices that are"
             lines.append(f"{shard['name']} has {what} to leave it once others have all of it")
-    for name, is_heard in departing(shards, gateways).items():
-        does = "still runs, to hand over what it has" if is_heard else "had something and is silent"
-        lines.append(f"{name}, not in the file, {does}")
-    return lines
+    return lines + tell_departing(shards, gateways)
 
 
 def to_fill(shard: Document) -> tuple[int, int]:
@@ -198,6 +195,12 @@ def departing(shards: list[Document], gateways: list[Document]) -> dict[str, boo
     links = [link for one in (*shards, *gateways) for link in one.get("links", ()) if link["shard"] not in names]
     heard = {link["shard"] for link in links if not link["silent"]}
     return {name: name in heard for name in sorted({link["shard"] for link in links})}
+
+
+def tell_departing(shards: list[Document], gateways: list[Document]) -> list[str]:
+    """The same as lines."""
+    does = {True: "still runs, to hand over what it has", False: "had something and is silent"}
+    return [f"{name}, not in the file, {does[heard]}" for name, heard in departing(shards, gateways).items()]
 
 
 # What is wrong

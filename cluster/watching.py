@@ -53,7 +53,7 @@ def parts(file: str, told: Document, moves: Moves) -> list[RenderableType]:
     return [
         *status_tables.head_lines(file, told),
         *status_tables.verdict(told),
-        *shown.lines(told["moving"]),
         *([Text(""), *bars] if bars else []),
+        *shown.lines(status.tell_departing(told["shards"], told["gateways"])),
         *status_tables.figures_of(told),
     ]

@@ -163,7 +163,7 @@ def test_a_shard_that_is_taken_out_at_once_may_lose_what_only_it_has(capsys):
         f"\nshard3: is taken out and has {many} slices that nobody else has: {many} torrents, {5 * many:,} peers; "
         in shown
     )
-    assert "unless it first has weight 0 until it is drained" in shown
+    assert "; lost if it ends before others have them: better drain it first\n" in shown
     assert row(document, "shard3")["after"] is None
     assert sum(flow["slices"] for flow in document["flows"] if flow["from"] == "shard3") == many  # as long as it runs
 

@@ -176,5 +176,5 @@ def test_what_leaves_is_drawn():
     moves = Moves()
     assert "shard1 hands over" in drawn(moves, told(made(1), shard1=moving(0, leaving=20, part=4)))
     shown = drawn(moves, told(made(1), shard1=moving(0, leaving=6)))
-    assert "18 of 24 slices 6 left" in shown
+    assert "18 of 24 slices" in shown
     assert drawn(moves, told(made(1), shard1=moving(0))) == ""
