@@ -67,6 +67,7 @@ class ShardProcess:
         self.answered: tuple[object, bytes] = (None, b"")
         self.report = b"{}"
         self.longest = dict.fromkeys(("merge", "tick", "edit"), 0)  # nanoseconds of processor time of a step
+        self.ends = False  # the configuration lacks this shard, and it holds nothing
         self.linked: dict[str, LinkState] = {}
         self.addresses: dict[str, tuple[str, bytes]] = {}  # also of shards that the file lacks by now
         self._link()
@@ -153,7 +154,8 @@ class ShardProcess:
         self.others.send_all(out)
         if self.linked is not self.machine.links:
             self._link()
-        if self.machine.is_done(now):
+        if self.machine.is_done(now) and not self.ends:
+            self.ends = True
             log.info("the configuration lacks this shard, and others have all that it held: it ends")
             signal.raise_signal(signal.SIGTERM)
 

@@ -151,23 +151,6 @@ def test_a_configuration_without_keys_has_none(tmp_path):
     assert links.key_pair(None) is None
 
 
-@pytest.mark.parametrize(
-    ("link", "key", "good"),
-    [
-        ("tcp://192.0.2.1:7000", "", True),
-        ("ipc:///run/shoal/shard1", "", True),
-        ("tcp://192.0.2.1:7000", SERVER.public.decode(), True),
-        ("tcp://192.0.2.1:7000", SERVER.public.decode()[1:], False),
-        ("tcp://192.0.2.1:7000", "é" * 40, False),
-        ("tcp://é:7000", "", False),
-        ("inproc://a", "", False),
-        ("", "", False),
-    ],
-)
-def test_what_a_shard_says_of_its_place_is_checked(link, key, good):
-    assert links.is_address(link, key) == good
-
-
 def test_a_nodes_key_is_what_libzmq_takes():
     assert links.key_pair(NodeKey("one", FRIEND.public.decode(), FRIEND.secret.decode())) == FRIEND
 
