@@ -902,13 +902,28 @@ def test_a_record_that_comes_while_its_slice_is_dropped_is_kept(both: Both) -> N
 
 
 def test_what_is_dropped_and_comes_again_is_dropped_again(both: Both) -> None:
-    for _ in range(3):
-        both.announce_all(crowd(400, bytes(20)) + crowd(3, bytes(19) + b"\1"))
-        both.drop(0, 150)
-        both.announce_all(crowd(400, bytes(20)))  # some of it behind where dropping stopped
-        drop_all(both, 0, 150)
+    for sweeps in (0, 10, 1 << 20):
+        both.announce_all(crowd(1500, bytes(20)) + crowd(3, bytes(19) + b"\1"))
+        both.drop(0, 1200)
+        both.announce_all(crowd(1500, bytes(20)))  # most of it behind where dropping stopped
+        both.store.sweep(both.now, sweeps)
+        for _ in range(8):
+            both.drop(0, 100)
+        both.check()
+        drop_all(both, 0, 500)
         both.check()
         assert both.store.bytes_taken() == both.empty
+
+
+def test_dropping_may_go_from_slice_to_slice(both: Both) -> None:
+    for slice_id in range(4):
+        both.announce_all(crowd(200, in_slice(slice_id).info_hash) + crowd(1, bytes([slice_id] * 20)))
+    assert both.drop(0, 50) > 0
+    assert both.drop(1) == 0
+    assert both.drop(2, 50) > 0
+    assert both.drop(0) == both.drop(2) == both.drop(3) == 0
+    both.check()
+    assert both.store.bytes_taken() == both.empty
 
 
 @pytest.mark.parametrize("dropped", [0, 1])
