@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 Document = dict[str, Any]
 FIGURES = ("torrents", "leechers", "seeders")
+SOME = (frames.STATE_PART, frames.STATE_LEAVING, frames.STATE_FULL)
 WHOLE = (frames.STATE_FULL, frames.STATE_LEAVING)  # states of a copy that lacks nothing
 
 

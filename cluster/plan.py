@@ -202,7 +202,7 @@ class Plan:
 
     def nowhere(self) -> int:
         """Slices of which no shard that is asked has anything; of an unknown configuration others may."""
-        return sum(not held.holders(one, self.held, range(1, 4)) for one in range(self.new.slices))
+        return sum(not held.holders(one, self.held, held.SOME) for one in range(self.new.slices))
 
     # Shares
 
