@@ -199,8 +199,8 @@ def departing(shards: list[Document], gateways: list[Document]) -> dict[str, boo
 
 def tell_departing(shards: list[Document], gateways: list[Document]) -> list[str]:
     """The same as lines."""
-    does = {True: "still runs, to hand over what it has", False: "had something and is silent"}
-    return [f"{name}, not in the file, {does[heard]}" for name, heard in departing(shards, gateways).items()]
+    does = {True: "it hands over what it has, or the file is old", False: "it is silent, and had something"}
+    return [f"{name} is not in the file here: {does[heard]}" for name, heard in departing(shards, gateways).items()]
 
 
 # What is wrong
