@@ -54,8 +54,16 @@ PING and PONG, behind the header (which names no receiver)
 72  4  count of slices                              92  4  length of the report, JSON
 96 ..  name, states (PONG only), report
 
-A PONG has the number of the PING that it answers. STATUS has no body; its answer, STATUS too, a JSON document.
-PULL and SLICE copy slices from shard to shard; they are refused until somebody asks for such copies.
+A PONG has the number of the PING that it answers. STATUS has no body, and asks for details of each slice if its count
+is 1; its answer, STATUS too, has a JSON document.
+
+PULL and SLICE, behind the header, which names the receiver's boot and tick; a SLICE has the number of its PULL
+32  4  slice                                      36  4  0
+40  8  the dump: boot of who gives                48  8  the dump: its count of changes when that began
+56 32  cursor (shard/slice_store.py): where the chunk begins that is asked for; of a SLICE where the next one does
+88 ..  SLICE: the chunk
+A PULL from the start names the dump that was merged last, or none; a SLICE at the end that names the same says that
+nothing is new. A PULL at the end confirms that all of the dump was merged, and has no answer.
 
 Chunk of a slice: sections, each the peers of one swarm that lie together
  0 20  info-hash                                    then per peer 6 or 18 bytes of endpoint, then

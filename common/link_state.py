@@ -80,7 +80,7 @@ class LinkState:
             return False
         self.pong = hello
         self.heard, sent = max(ping[0], self.heard or 0), ping[1]
-        self.last_heard = self.heard
+        self.last_heard = max(self.last_heard, self.heard)
         self.round_trip = now - ping[0]
         self.lost += max(0, self.unanswered - (self.sent - sent))
         self.unanswered = self.sent - sent

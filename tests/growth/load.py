@@ -1,9 +1,10 @@
-"""A checked load over UDP, as a process of its own: thousands of announces a second, each answer held against what is so.
+"""A checked load over UDP, as a process of its own: each answer is held against what was acknowledged before.
 
     with client.network():
         load = Load()
     with load:
-        load.make([{"name": "all", "torrents": 1000, "ports": 1000, "sources": [["45.83.20.1", ["192.0.2.1", 6969]]]}])
+        sources = [["45.83.20.1", ["192.0.2.1", 6969]], ["45.83.20.2", ["192.0.2.2", 6969]]]
+        load.make([{"name": "all", "torrents": 1000, "ports": 10_000, "most": 20_000, "sources": sources}])
         load.fill(["all"])
         load.pace(all=20_000)
         time.sleep(5)
@@ -62,7 +63,11 @@ class Load:
         self.process.stdout.close()
 
     def make(self, parts):
-        """Add parts, and get their connection ids. `sources`: each address, and the gateway that it asks."""
+        """Add parts, and get their connection ids.
+
+        sources: addresses, and the gateway that each asks. ports: peers of an address. most: the greatest rate.
+        DEFAULTS has what may be left out.
+        """
         return self._order("make", parts=parts)
 
     def fill(self, names):

@@ -10,7 +10,7 @@ shard, and it connects to where the shard is. A line has two *ways*, `there` and
 
     flow   carries bytes, after a delay
     stall  takes bytes, and carries them when it flows again: as TCP does while a network loses all packets
-    drop   takes bytes and forgets them: the other way may flow. When that ends so do the connections, which make no sense
+    drop   takes bytes and forgets them, so the other way may flow alone; when that ends so do the connections
     cut    of the whole line: connections are closed, and others refused
 
 One process serves all lines: it enters a machine's network to make a socket, and leaves it again. It is told what to
@@ -20,7 +20,6 @@ do by lines of JSON, and answers each when it is done.
 import contextlib
 import ctypes
 import json
-import os
 import select
 import socket
 import subprocess

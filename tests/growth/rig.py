@@ -22,7 +22,7 @@ from pathlib import Path
 
 from growth.load import Load
 from growth.relay import Line, Relay
-from namespaces import Machine, Switch
+from namespaces import Machine, Switch, demand
 from processes import until
 from trackers import PATIENCE, get, parse_metrics
 
@@ -38,18 +38,19 @@ GATEWAYS = {f"gateway{number}": node for number, node in enumerate(NODES, 1)}
 CLIENTS = [f"45.83.20.{number}" for number in range(1, 13)]  # public: others are not listed
 PORT = 6969
 FIRST_LINK = 7100
-STATES = ("none", "part", "leaving", "full")
-FULL = STATES.index("full")
 SLICES = 1024
 HOP = 0.003  # seconds that bytes take from machine to machine, one way
+LOOK = 0.3  # seconds between two looks at all shards
 
 
 class Rig:
     """The machines, the processes on them, and the load."""
 
     def __init__(self, directory, shards, replicas=0):
+        demand()
         self.directory = directory
         self.stack = ExitStack()
+        self.machines = {}  # by node
         self.running = {}  # `shoal up` by node
         self.signalled = {}  # pids by name
         self.public = self._make_keys()
@@ -220,7 +221,7 @@ class Rig:
                 continue
             members = topology.ring.held_by(topology.shards.index(name)) if name in topology.shards else []
             states = held(each, "state")
-            lacking = [slice_id for slice_id in members if states.get(slice_id) != FULL]
+            lacking = [slice_id for slice_id in members if states.get(slice_id) != frames.STATE_FULL]
             beyond = set(states) - set(members)
             if lacking:
                 lines.append(f"{name} lacks {len(lacking)} slices")
@@ -233,21 +234,20 @@ class Rig:
         """Of what a shard has another view than the file."""
         if name not in topology.shards:
             return []
-        lines = []
+        known = {peer["name"] for peer in said["peers"] if peer["heard_ms"] < 2000}
+        deaf = [link["shard"] for link in said["links"] if link["silent"] and link["shard"] in topology.shards]
+        deaf += [gateway for gateway in GATEWAYS if gateway not in known]
+        lines = [f"{name} does not hear {other}" for other in deaf]
         if said["config_version"] != self.version:
             lines.append(f"{name} has version {said['config_version']}")
-        for link in said["links"]:
-            if link["silent"] and link["shard"] in topology.shards:
-                lines.append(f"{name} does not hear {link['shard']}")
-        known = {peer["name"] for peer in said["peers"] if peer["heard_ms"] < 2000}
-        return lines + [f"{name} does not hear {gateway}" for gateway in GATEWAYS if gateway not in known]
+        return lines
 
     def until_settled(self, patience=60.0, may_have_more=False):
         """Wait until every shard has what the file gives it, and nothing else; the seconds that it took."""
         began = time.monotonic()
         while lines := self.unsettled(may_have_more):
             assert time.monotonic() < began + patience, lines
-            time.sleep(0.1)
+            time.sleep(LOOK)
         return time.monotonic() - began
 
     def disagreements(self):
