@@ -525,7 +525,8 @@ def test_a_process_that_does_not_take_up_the_file_is_told(wanted):
 def test_a_shard_that_the_file_lacks_is_told_and_no_fault(wanted):
     away = well(wanted, links=[LINK | {"shard": "shard9", "silent": True}])
     here = well(wanted, links=[LINK | {"shard": "shard9"}])
-    for said, line in ((away, "it is silent, and had something"), (here, "it hands over what it has, or the file is old")):
+    lines = ("it is silent, and had something", "it hands over what it has, or the file is old")
+    for said, line in zip((away, here), lines, strict=True):
         document = documents(wanted, away, said)
         assert f"shard9 is not in the file here: {line}" in document["moving"]
         assert not any("shard9" in problem for problem in document["problems"])
