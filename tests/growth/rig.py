@@ -73,7 +73,7 @@ class Rig:
                     machine.run(f"ip address add {virtual(number)}/32 dev lo")
             self.relay = stack.enter_context(Relay(self._lines()))
             self.relay.delay(HOP)
-            stack.callback(self._end_all)
+            stack.callback(self._leave_all)
             for node in NODES:
                 self.write(node)
                 self.up(node)
@@ -177,10 +177,10 @@ class Rig:
         with self.machines[node].network():
             return parse_metrics(get(f"127.0.0.1:{6970 + at}", "/metrics")[1])
 
-    def _end_all(self):
+    def _leave_all(self):
+        """What runs on a machine ends with it."""
         for process in self.running.values():
-            process.terminate()
-        for process in self.running.values():
+            process.kill()
             process.wait(PATIENCE)
 
     # What shards say
