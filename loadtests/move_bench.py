@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from loadtests.clusters import Tracker
 
 PORT = 11_700
-TORRENTS = 500_000
-FILL = 11_000_000
+TORRENTS = 650_000
+FILL = 16_000_000
 RATE = 20_000
 BEFORE = AFTER = 3  # loads
 LONGEST = 600.0  # seconds for all of it
@@ -124,11 +124,10 @@ def report(
     peers = sum(shard["seeders"] + shard["leechers"] for shard in before)
     new = after[-1]
     copied = new["copies"]["counts"]
-    moved = new["seeders"] + new["leechers"]
     console.print(
         f"{peers:,} peers in {sum(shard['torrents'] for shard in before):,} torrents; the new shard took "
-        f"{new['slices']['full']} of 1,024 slices, {moved:,} peers: {copied['bytes'] / 2**20:,.0f} MiB in "
-        f"{copied['chunks']:,} chunks, {copied['pulls']:,} pulls of which {copied['empty']:,} had no news"
+        f"{new['slices']['full']} of 1,024 slices, {copied['merged']:,} peers by copies: {copied['bytes'] / 2**20:,.0f} "
+        f"MiB in {copied['chunks']:,} chunks, {copied['pulls']:,} pulls of which {copied['empty']:,} had no news"
     )
     console.print(
         f"filled {times['wait']:.0f} s after the edit; dropped by the others {times['after']:.0f} s after it "
