@@ -126,8 +126,11 @@ def report(
     copied = new["copies"]["counts"]
     console.print(
         f"{peers:,} peers in {sum(shard['torrents'] for shard in before):,} torrents; the new shard took "
-        f"{new['slices']['full']} of 1,024 slices, {copied['merged']:,} peers by copies: {copied['bytes'] / 2**20:,.0f} "
-        f"MiB in {copied['chunks']:,} chunks, {copied['pulls']:,} pulls of which {copied['empty']:,} had no news"
+        f"{new['slices']['full']} of 1,024 slices"
+    )
+    console.print(
+        f"copied: {copied['merged']:,} peers, {copied['bytes'] / 2**20:,.0f} MiB in {copied['chunks']:,} chunks, "
+        f"{copied['pulls']:,} pulls of which {copied['empty']:,} had no news"
     )
     console.print(
         f"filled {times['wait']:.0f} s after the edit; dropped by the others {times['after']:.0f} s after it "
