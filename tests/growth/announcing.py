@@ -44,6 +44,7 @@ class Announcing:
         self.arrived = 0.0
         self.parts = {}
         self.seconds = 0.0
+        self.row = []  # of the table
 
     def __enter__(self):
         load, rate = self.rig.load, self.rate
@@ -113,20 +114,34 @@ class Announcing:
         return self.parts[self.watched[word]]["without peers"]
 
     def tell(self, what, *more):
-        """Print a line of figures, and keep it."""
+        """Print what was found, and keep it for the table."""
         answers, steady = self.total("answers"), self.parts[STEADY]
-        row = (
+        self.row = [
             what,
             f"{answers / self.seconds:,.0f}",
             f"{self.failed:,}",
             f"{self.total('lost at first'):,}",
             f"{self.empty:,}",
             f"{steady['p50']:.0f}, {steady['p99']:.0f}, {steady['most']:,.0f}",
-            "; ".join([*more, *(f"{word} {self.without_peers(word):.2f} s without peers" for word in self.watched)]),
-        )
-        told.append(row)
-        named = [f"{name} {figure}".strip() for name, figure in zip(COLUMNS, row, strict=True)]
+            "",
+        ]
+        told.append(self.row)
+        named = [f"{name} {figure}".strip() for name, figure in zip(COLUMNS, self.row, strict=True)]
         print(f"\n{answers:,} announces answered | " + " | ".join(named), flush=True)
+        self.add(*more, *(f"{word} {self.without_peers(word):.2f} s without peers" for word in self.watched))
+
+    def add(self, *more):
+        """The same of what was found later."""
+        self.row[-1] = "; ".join([*filter(None, self.row[-1:]), *more])
+        for words in more:
+            print(words, flush=True)
+
+    def find_all(self, patience):
+        """Assert that nobody who was ever acknowledged is lost."""
+        began = time.monotonic()
+        found = self.rig.until_found(patience)
+        took = time.monotonic() - began
+        self.add(f"{found['present']:,} peers of {found['torrents']:,} torrents found after {took:.1f} s")
 
 
 def part(name, torrents=None, ports=40, **more):
@@ -140,12 +155,3 @@ def fill(rig, rate):
     """Let the tracker know those who are there all the time."""
     rig.load.make([{**part(STEADY, seed=0, ports=max(40, rate // 5)), "most": rate}])
     rig.load.fill([STEADY])
-
-
-def is_found(rig, patience):
-    """Assert that nobody who was ever acknowledged is lost; the seconds until all are found."""
-    began = time.monotonic()
-    found = rig.until_found(patience)
-    took = time.monotonic() - began
-    print(f"{found['present']:,} peers of {found['asked']:,} torrents asked for: all are found {took:.1f} s later")
-    return took

@@ -259,6 +259,7 @@ class Driver:
                 part.told[f"wrong: {name}"] += many  # these are told here
         return {
             "asked": asked,
+            "torrents": sum(part.population.torrents for part in self.parts.values()),
             "present": sum(part.population.present for part in self.parts.values()),
             "unsure": sum(part.population.unsure() for part in self.parts.values()),
             "lacking": lacking,

@@ -8,7 +8,7 @@ import signal
 import time
 
 import pytest
-from growth.announcing import Announcing, fill, is_found
+from growth.announcing import Announcing, fill
 from growth.conditions import RATE
 from growth.rig import GATEWAYS, SHARDS, Rig
 from processes import until
@@ -36,7 +36,7 @@ def test_of_a_shard_that_is_killed_nobody_is_lost(rig):
     seen.tell("kill -9 of a shard", f"it was full again after {took:.1f} s")
     assert (seen.failed, seen.wrong) == (0, {})
     assert seen.without_peers("killed") < NOTICED
-    is_whole(rig)
+    is_whole(rig, seen)
 
 
 def test_of_a_machine_that_vanishes_nobody_is_lost(rig):
@@ -51,7 +51,7 @@ def test_of_a_machine_that_vanishes_nobody_is_lost(rig):
     seen.tell("a machine vanishes", f"its shard was full again {took:.1f} s after its return")
     assert (seen.failed, seen.wrong) == (0, {})
     assert seen.without_peers("killed") < NOTICED
-    is_whole(rig)
+    is_whole(rig, seen)
 
 
 def test_what_either_side_of_a_partition_heard_is_everywhere_afterwards(rig):
@@ -61,12 +61,12 @@ def test_what_either_side_of_a_partition_heard_is_everywhere_afterwards(rig):
         time.sleep(2)
         with rig.relay.apart({"vps1"}, SHARDS):
             time.sleep(PARTITION)
-        took = rig.until_settled(HEALED, may_have_more=True)
+        rig.until_settled(HEALED, may_have_more=True)
         time.sleep(2)
     rig.load.strict(steady=True)
-    seen.tell(f"a partition of {PARTITION:.0f} s", f"all full {took:.1f} s after it")
+    seen.tell(f"a partition of {PARTITION:.0f} s")
     assert seen.wrong == {}
-    is_whole(rig)
+    is_whole(rig, seen)
 
 
 def test_no_announce_fails_while_every_process_is_restarted(rig):
@@ -79,7 +79,7 @@ def test_no_announce_fails_while_every_process_is_restarted(rig):
         time.sleep(2)
     seen.tell("every process restarted", f"each took {min(took):.1f} to {max(took):.1f} s")
     assert (seen.failed, seen.empty, seen.wrong) == (0, 0, {})
-    is_whole(rig)
+    is_whole(rig, seen)
 
 
 def back(rig, name):
@@ -90,9 +90,9 @@ def back(rig, name):
     return time.monotonic() - began
 
 
-def is_whole(rig):
+def is_whole(rig, seen):
     """Assert that nobody is lost, and that copies agree before long; full ones pull again 10 s after they are."""
     began = time.monotonic()
-    is_found(rig, AGREED)
+    seen.find_all(AGREED)
     until(lambda: rig.disagreements() == [], AGREED)
-    print(f"copies agree {time.monotonic() - began:.1f} s after the last announce")
+    seen.add(f"copies agree {time.monotonic() - began:.1f} s after the last announce")

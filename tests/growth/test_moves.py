@@ -7,7 +7,7 @@ that a shard gains is copied to it. Times are told.
 import time
 
 import pytest
-from growth.announcing import Announcing, fill, is_found
+from growth.announcing import Announcing, fill
 from growth.conditions import PAUSE, RATE
 from growth.rig import NODES, Rig, held
 from processes import until
@@ -58,7 +58,7 @@ def test_a_shard_is_added(rig):
         f"{len(gained)} slices gained",
         f"{pulled['bytes'] / 1e6:.1f} MB in {pulled['pulls']} pulls",
     )
-    is_as_promised(rig, seen)
+    is_as_promised(seen)
     after = held_by(rig)
     assert after["shard3"] == gained
     assert all(after[name] <= before[name] for name in ("shard1", "shard2"))
@@ -77,7 +77,7 @@ def test_a_shard_is_taken_out(rig):
         f"all full {full:.1f} s after the last edit",
         f"nothing left at the third {full + gone:.1f} s after it",
     )
-    is_as_promised(rig, seen)
+    is_as_promised(seen)
     assert {name: len(slices) for name, slices in held_by(rig).items() if name != "shard3"} == {
         name: len(rig.slices_of(name)) for name in ("shard1", "shard2")
     }
@@ -96,7 +96,7 @@ def test_an_edit_is_taken_back_halfway_by_a_third_version_with_the_old_content(r
         edit_in_turn(rig, *NODES)
         took = rig.until_settled(FULL, may_have_more=True)
     seen.tell("a third shard, taken back halfway", f"all full {took:.1f} s after the last edit")
-    is_as_promised(rig, seen)
+    is_as_promised(seen)
     after = held_by(rig)
     assert {name: after[name] for name in before} == before
 
@@ -114,7 +114,7 @@ def held_by(rig):
     return {name: set(held(said, "state")) for name, said in rig.ask().items() if said is not None}
 
 
-def is_as_promised(rig, seen):
+def is_as_promised(seen):
     """Assert that nothing failed, and that nobody is lost."""
     assert (seen.failed, seen.empty, seen.wrong) == (0, 0, {})
-    is_found(rig, FOUND)
+    seen.find_all(FOUND)
