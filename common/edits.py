@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from common.config_errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
     from common.config import Config
 
 Shape = tuple[object, ...]
@@ -52,6 +54,18 @@ def _check_places(old: Config, new: Config) -> None:
             raise ConfigError(f"shards[{at}].node", _as_before(node), repr(new.node_of(shard)))
         if new.link_of(shard) != link:
             raise ConfigError(f"shards[{at}].link", _as_before(link), repr(new.link_of(shard)))
+
+
+def check_departing(new: Config, names: Iterable[str], places: Mapping[str, tuple[str, bytes]]) -> None:
+    """A shard that was taken out and still hands over what it holds may come back to its place, and to no other.
+
+    names: of such shards. places: where they are. Raises ConfigError.
+    """
+    for at, shard in enumerate(new.shards):
+        link, _ = places.get(shard.name, (new.link_of(shard), b""))
+        if shard.name in names and new.link_of(shard) != link:
+            expected = f"another name, as the {shard.name} at {link} still hands over what it has"
+            raise ConfigError(f"shards[{at}].name", expected, repr(str(shard.name)))
 
 
 def _as_before(place: str) -> str:

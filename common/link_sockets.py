@@ -51,7 +51,7 @@ class LinkSockets:
         before, self.addresses, self.states = self.addresses, addresses, states
         if self.loop is None:
             return
-        for name in [name for name in self.watched if addresses.get(name) != before[name]]:
+        for name in [name for name in self.watched if addresses.get(name) != before.get(name)]:
             self.watched.pop(name).close()
         self._connect_all(self.loop)
 
@@ -93,23 +93,26 @@ class LinkSockets:
     def _connect_all(self, loop: AbstractEventLoop) -> None:
         for name in self.addresses:
             if name not in self.watched:
-                self.watched[name] = self._connect(loop, name)
+                self._connect(loop, name)
 
     def _reconnect(self, name: str) -> None:
         """A new socket to a shard; the old one stays if there is no room for another."""
-        old = self.watched[name]
-        try:
-            self.watched[name] = self._connect(old.loop, name)
-        except zmq.ZMQError as error:
-            log.warning("no new link to %s: %s", name, zmq.strerror(error.errno or 0))
-            return
-        self.reconnections += 1
-        old.close()
+        old = self.watched.get(name)
+        if self.loop is not None and self._connect(self.loop, name):
+            self.reconnections += 1
+            if old is not None:
+                old.close()
 
-    def _connect(self, loop: AbstractEventLoop, name: str) -> links.Watched:
+    def _connect(self, loop: AbstractEventLoop, name: str) -> bool:
+        """Make a link; False if that cannot be: it is tried again as one to a silent shard."""
         address, theirs = self.addresses[name]
-        sock = links.connect(self.context, address, self.mine, theirs)
-        return links.Watched(loop, sock, lambda: self._receive(name, sock))
+        try:
+            sock = links.connect(self.context, address, self.mine, theirs)
+        except zmq.ZMQError as error:
+            log.warning("no link to %s at %s: %s", name, address, zmq.strerror(error.errno or 0))
+            return False
+        self.watched[name] = links.Watched(loop, sock, lambda: self._receive(name, sock))
+        return True
 
     def _receive(self, name: str, sock: Socket) -> bool:
         if sock.closed or not links.is_readable(sock):

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from struct import Struct
+import struct
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import zmq
 from zmq.auth.base import Authenticator
+from zmq.utils import z85
 
 from common.link_state import WINDOW
 from common.values import LinkAddress, PublicKey, UnfitError
@@ -34,7 +35,7 @@ LONGEST_REPLIES = 8 << 20  # and from it
 QUEUED = 2 * WINDOW + 16  # messages of a link: more than the window lets be unanswered, pings included
 MOST = 16  # messages taken in a turn of the loop: each may have a thousand records
 MOST_EVENTS = 256  # the same of what strangers cause, which is small
-EVENT = Struct("<HI")  # kind and value
+EVENT = struct.Struct("<HI")  # kind and value
 # Plain numbers: the flags of pyzmq are enums, whose sums and tests cost as much as a small message.
 NOBLOCK = int(zmq.NOBLOCK)
 MORE_NOBLOCK = int(zmq.SNDMORE | zmq.NOBLOCK)
@@ -83,13 +84,17 @@ def is_encrypted(address: str) -> bool:
     return address.startswith("tcp://")
 
 
-def read_address(place: dict[str, object]) -> tuple[str, bytes] | None:
-    """Where a shard is and its public key, as it says in its pings; None if nobody could be there."""
+def read_address(place: dict[str, object], *, keyed: bool) -> tuple[str, bytes] | None:
+    """Where a shard is and its public key, as it says in its pings; None if nobody could be there. keyed: whether links
+    between machines have keys."""
     link, key = place.get("link"), place.get("key")
     try:
-        return LinkAddress.read(link), PublicKey.read(key).encode() if key else b""
-    except UnfitError:
+        address = LinkAddress.read(link)
+        public = PublicKey.read(key).encode() if key else b""
+        z85.decode(public)
+    except (UnfitError, ValueError, struct.error):
         return None
+    return None if keyed and is_encrypted(address) and not public else (address, public)
 
 
 def connect(context: Context, address: str, mine: KeyPair | None, theirs: bytes) -> Socket:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from common import config, config_source, uptake
 from common.config_errors import ConfigError
 from common.config_source import TornError
+from common.ring import ring_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+LARGE = 1 << 18  # shards times slices of which a ring takes some hundred milliseconds
 EVERY = 1.0  # seconds between two looks
 
 
@@ -119,6 +121,7 @@ class Renewal:
         self.source = source
         self.running = running
         self.node = node
+        self.coming = running
         self.timer: asyncio.TimerHandle | None = None  # None: it does not look
 
     def begin(self) -> None:
@@ -147,19 +150,32 @@ class Renewal:
         if offer is None:
             return
         self.worker.config_refused = offer.refused
-        if offer.config is not None and offer.config != self.running:
+        if offer.config is not None and offer.config != self.coming:
             self._take(offer.config)
 
     def _take(self, new: Config) -> None:
+        """Take up a configuration; a large ring is made in a thread, so that the loop does not stand still."""
+        self.coming = new
+        if new.slices * len(new.shards) < LARGE:
+            self._reconfigure(new)
+            return
+        loop = asyncio.get_running_loop()
+        loop.run_in_executor(None, ring_of, new).add_done_callback(lambda _: self._reconfigure(new))
+
+    def _reconfigure(self, new: Config) -> None:
+        if new is not self.coming:  # another came meanwhile
+            return
         try:
             self.worker.reconfigure(new)
         except ConfigError as error:
             log.error("the configuration is not taken up: %s", error)
             self.worker.config_refused = str(error)
+            self.coming = self.running
             return
         except Exception as error:
             log.exception("the configuration could not be taken up")
             self.worker.config_refused = f"could not be taken up: {error!r}"
+            self.coming = self.running
             return
         self.running = new
         own = self.worker.own

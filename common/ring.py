@@ -1,12 +1,13 @@
 """Which shards own a slice and keep replicas of it: consistent hashing with weights, as `uhashring` has it.
 
-It runs when a configuration is read, and yields a flat table. An added shard takes slices from all others and
+It is made when a configuration is read, and yields a flat table. An added shard takes slices from all others and
 moves none between them; a removed one leaves its slices to the others.
 """
 
 from __future__ import annotations
 
 from array import array
+from copy import copy
 from functools import lru_cache
 from hashlib import blake2b
 from typing import TYPE_CHECKING
@@ -36,6 +37,7 @@ class Ring:
     def __init__(
         self, shards: Sequence[tuple[str, float]], slices: int, nodes: Sequence[str] = (), replicas: int = 0
     ) -> None:
+        self._digest: int | None = None
         self.names = [name for name, _ in shards]
         self.slices = slices
         owners = [name for name, weight in shards if weight > 0]
@@ -71,22 +73,39 @@ class Ring:
         """The slices that a shard should hold: those that it owns, and those of which it has a replica."""
         return [slice_id for slice_id in range(self.slices) if shard in self.members_of(slice_id)]
 
+    def with_idle(self, names: Sequence[str]) -> Ring:
+        """The same with shards more that own nothing: they come last."""
+        ring = copy(self)
+        many = len(self.names)
+        ring.names = [*self.names, *names]
+        last = array("H", range(many, many + len(names)))
+        ring.order = array("H")
+        for slice_id in range(self.slices):
+            ring.order.extend(self.order[slice_id * many : (slice_id + 1) * many])
+            ring.order.extend(last)
+        return ring
+
     def digest(self) -> int:
         """64 bits that differ when the table of owners and replicas does."""
-        rows = (" ".join(self.names[at] for at in self.members_of(slice_id)) for slice_id in range(self.slices))
-        return int.from_bytes(blake2b("\n".join(rows).encode(), digest_size=8).digest(), "little")
+        if self._digest is None:
+            rows = (" ".join(self.names[at] for at in self.members_of(slice_id)) for slice_id in range(self.slices))
+            text = "\n".join(rows).encode()
+            self._digest = int.from_bytes(blake2b(text, digest_size=8).digest(), "little")
+        return self._digest
 
 
-def ring_of(config: Config, others: Sequence[str] = ()) -> Ring:
-    """The ring that a configuration means. others: shards that own nothing, beside those of the file."""
-    shards = (*((str(shard.name), shard.weight) for shard in config.shards), *((name, 0.0) for name in others))
-    nodes = (*(config.node_of(shard) for shard in config.shards), *others)
+def ring_of(config: Config) -> Ring:
+    """The ring that a configuration means."""
+    shards = tuple((str(shard.name), shard.weight) for shard in config.shards)
+    nodes = tuple(config.node_of(shard) for shard in config.shards)
     return _ring(shards, config.slices, nodes, config.replicas)
 
 
-@lru_cache(32)  # one comes again when a shard has departed, or an edit is taken back
+@lru_cache(8)  # one comes again when a shard departs or has departed, or an edit is taken back
 def _ring(shards: tuple[tuple[str, float], ...], slices: int, nodes: tuple[str, ...], replicas: int) -> Ring:
-    return Ring(shards, slices, nodes, replicas)
+    ring = Ring(shards, slices, nodes, replicas)
+    ring.digest()  # made here too, as this may be done beside the loop
+    return ring
 
 
 def _spread(names: list[str], node_of: dict[str, str], members: int) -> list[str]:

@@ -35,8 +35,9 @@ class Topology:
         self.in_file = frozenset(str(shard.name) for shard in config.shards)
         self.departing = tuple(departing)
         self.shards = [*(str(shard.name) for shard in config.shards), *self.departing]
-        self.ring = ring_of(config, self.departing)
-        self.table = self.ring.digest()
+        ring = ring_of(config)
+        self.table = ring.digest()
+        self.ring = ring.with_idle(self.departing) if self.departing else ring
         self.cluster = cluster_digest(cluster_key)
 
     def with_departing(self, names: Iterable[str]) -> Topology:

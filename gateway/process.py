@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import zmq
 
-from common import control, frames, keys, links, process
+from common import control, edits, frames, keys, links, process
 from common.config_errors import ConfigError
 from common.life import Life, milliseconds
 from common.process import AdminServer, Periodic
@@ -95,7 +95,9 @@ class GatewayProcess:
 
     def reconfigure(self, config: Config) -> None:
         """Take up another configuration. Raises ConfigError, and changes nothing, if it lacks this gateway."""
-        self.own = process.choose(config.gateways, str(self.own.name), "gateways")
+        own = process.choose(config.gateways, str(self.own.name), "gateways")
+        edits.check_departing(config, self.shards.me.topology.departing, self.links.addresses)
+        self.own = own
         topology = Topology(config, self.cluster_key)
         self.config = config
         self.links.reconfigure(topology, links.addresses(config))

@@ -63,6 +63,7 @@ class ShardLinks:
     def _connect(self) -> None:
         """Link to the shards that there are."""
         self.linked = self.shards.by_name
+        self.addresses = {name: self.addresses[name] for name in self.linked}
         self.sockets.set_shards({name: self.addresses[name] for name in self.linked}, self.linked)
 
     async def start(self, loop: asyncio.AbstractEventLoop) -> None:

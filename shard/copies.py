@@ -19,7 +19,7 @@ Who fills (the puller)                                  Who is asked (the giver)
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from heapq import heappop, heappush
 from struct import Struct
 from typing import TYPE_CHECKING, NamedTuple
@@ -40,7 +40,10 @@ START = bytes(frames.CURSOR)
 END = bytes(23) + b"\2" + bytes(8)
 AT_CURSOR_STATE = 23
 NO_DUMP = (0, 0)
-MOST = 512  # slices that are looked at in a tick
+MOST = 512  # slices that are pulled again from a tick on
+MOST_LOOKS, LEAST = 2048, 32  # slices and sources that are looked at in a tick; slices at least
+MOST_DROPPED = 256  # slices, in a tick
+FEW = 8  # swarms and peers, of which many slices may be dropped in a tick
 DROP_STEPS = 8000  # of the store, in a tick: well under a millisecond
 
 Out = list[tuple[str, bytes]]  # frames, and to which shard
@@ -108,13 +111,14 @@ class Source:
         self.name = name
         self.link = link
         self.since = now  # when it came to be known
-        self.wanted: dict[int, None] = {}
+        self.wanted: OrderedDict[int, None] = OrderedDict()
         self.pull: Pull | None = None
         self.number = 0
         self.was_heard = False
         self.boot = 0
         self.states = b""  # when `leaving` was made
-        self.leaving: dict[int, None] = {}  # slices that it leaves and that are full here
+        self.tables = (0, 0)  # ours and its at that time
+        self.leaving: dict[int, None] = {}  # slices that are full here, and that it leaves or has by another table
         self.next_leaving = 0
         self.chunks = 0
         self.bytes = 0
@@ -137,7 +141,7 @@ class Copies:
         self.wanted = bytearray(me.topology.slices)  # whether a slice should be here
         self.slices: dict[int, Slice] = {}
         self.sources: dict[str, Source] = {}
-        self.moving: dict[int, None] = {}  # part and leaving slices, whose turn is next first
+        self.moving: OrderedDict[int, None] = OrderedDict()  # part and leaving slices, whose turn is next first
         self.rounds: list[tuple[int, int]] = []  # when a full slice is pulled again
         self.dropping: deque[int] = deque()
         self.arrivals = self.store.arrivals
@@ -199,7 +203,7 @@ class Copies:
         if state == frames.STATE_FULL:
             self.moving.pop(slice_id, None)
             for source in self.sources.values():
-                if source.state_of(slice_id) == frames.STATE_LEAVING:
+                if self._may_know_more(source, slice_id):
                     source.leaving[slice_id] = None
         else:
             self.moving[slice_id] = None
@@ -254,7 +258,8 @@ class Copies:
             for source in self.sources.values():
                 self._look_at(source, now)
             self._pull_again(now)
-            for _ in range(min(MOST, len(self.moving))):
+            turns = max(LEAST, MOST_LOOKS // (1 + len(self.sources)))
+            for _ in range(min(turns, len(self.moving))):
                 self._move(next(iter(self.moving)), now)
             for source in self.sources.values():
                 self._go_on(source, now, out)
@@ -279,16 +284,17 @@ class Copies:
             return
         if link.boot != source.boot:
             self._interrupt(source)
-        if source.states != link.pong.states:
-            source.states = link.pong.states
-            there, here = frames.STATE_LEAVING, frames.STATE_FULL
+        tables = (self.topology.table, link.pong.table)
+        if source.states != link.pong.states or source.tables != tables:
+            source.states, source.tables = link.pong.states, tables
             for slice_id in self.slices:
-                if state_of(source.states, slice_id) == there and self.store.state_of(slice_id) == here:
+                if self.store.state_of(slice_id) == frames.STATE_FULL and self._may_know_more(source, slice_id):
                     source.leaving[slice_id] = None
         if not source.was_heard or link.boot != source.boot:
             for slice_id in self.slices:
                 if self._pulls_again(slice_id):
                     self._want(source, slice_id)
+                    self._pull_at(self.slices[slice_id], now + self.timing.soon)  # gateways hear it a little later
         source.was_heard = True
         source.boot = link.boot
         if source.leaving and now >= source.next_leaving:
@@ -298,11 +304,18 @@ class Copies:
     def _want_leaving(self, source: Source) -> None:
         """What a source leaves it may forget once it was pulled."""
         for slice_id in list(source.leaving):
-            theirs, mine = source.state_of(slice_id), self.store.state_of(slice_id)
-            if (theirs, mine) == (frames.STATE_LEAVING, frames.STATE_FULL):
+            if self.store.state_of(slice_id) == frames.STATE_FULL and self._may_know_more(source, slice_id):
                 source.wanted[slice_id] = None
             else:
                 del source.leaving[slice_id]
+
+    def _may_know_more(self, source: Source, slice_id: int) -> bool:
+        """Whether gateways may ask a source for a slice and send no copies here: it leaves it, or agrees with gateways
+        on another table, by which it is the owner."""
+        theirs = source.state_of(slice_id)
+        pong = source.link.pong
+        is_elsewhere = pong is not None and pong.table != self.topology.table
+        return theirs == frames.STATE_LEAVING or (theirs != frames.STATE_NONE and is_elsewhere)
 
     def _pull_again(self, now: int) -> None:
         """Full slices, and those that left and are asked all the same, learn what other copies heard."""
@@ -311,7 +324,10 @@ class Copies:
                 return
             due, slice_id = heappop(self.rounds)
             entry = self.slices.get(slice_id)
-            if entry is None or entry.due != due or self.store.state_of(slice_id) < frames.STATE_LEAVING:
+            if entry is None or entry.due != due:
+                continue
+            if self.store.state_of(slice_id) < frames.STATE_LEAVING:
+                entry.due = 0
                 continue
             # Spread, so that those that were filled together are not always pulled together.
             spread = self.timing.again * slice_id // self.topology.slices // 4
@@ -334,11 +350,8 @@ class Copies:
 
     def _move(self, slice_id: int, now: int) -> None:
         """A slice that is a part, or leaves; then it is another's turn."""
-        del self.moving[slice_id]
-        entry = self.slices.get(slice_id)
-        if entry is None:
-            return
-        self.moving[slice_id] = None
+        self.moving.move_to_end(slice_id)
+        entry = self.slices[slice_id]
         state = self.store.state_of(slice_id)
         if state == frames.STATE_PART and self._is_filled(entry, now):
             self._enter(slice_id, frames.STATE_FULL if self.wanted[slice_id] else frames.STATE_LEAVING, now)
@@ -358,6 +371,8 @@ class Copies:
     def _has_given(self, source: Source, entry: Slice, ready: int, now: int) -> bool:
         """Whether nothing is to be had of a source for a part that was ready for it at some time."""
         if not source.was_heard:
+            if source.link.pong is None and source.name not in self.topology.in_file:
+                return True  # whoever it is
             last = max(source.link.last_heard, source.since, self.began)
             return now - last >= self.timing.missed
         if source.state_of(entry.slice_id) == frames.STATE_NONE:
@@ -385,12 +400,11 @@ class Copies:
             source.restarts += 1
             self._interrupt(source)
         while source.pull is None and source.wanted:
-            slice_id = next(iter(source.wanted))
-            del source.wanted[slice_id]
+            slice_id, _ = source.wanted.popitem(last=False)
             entry = self.slices.get(slice_id)
             if entry is not None:
                 self.counts["pulls"] += 1
-                source.pull = Pull(slice_id, now, source.boot, entry.known.get(source.name, NO_DUMP))
+                source.pull = Pull(slice_id, now, source.link.boot, entry.known.get(source.name, NO_DUMP))
                 out.append((source.name, self._ask(source, source.pull, now)))
 
     def _ask(self, source: Source, pull: Pull, now: int) -> bytes:
@@ -405,6 +419,9 @@ class Copies:
         slice_id, dump, cursor = _unpack(frame, self.topology.slices)
         pull = source.pull if source is not None else None
         if source is None or pull is None or (number, slice_id) != (pull.number, pull.slice_id):
+            return []
+        if pull.boot != source.link.boot:  # half of the dump of another life
+            self._interrupt(source)
             return []
         entry = self.slices.get(slice_id)
         chunk = frame[frames.HEADER + BODY.size :]
@@ -461,7 +478,7 @@ class Copies:
         life = self.me.life.boot
         if cursor[AT_CURSOR_STATE] == 2:
             entry = self.slices.get(slice_id)
-            if entry is not None and dump[0] == life:
+            if entry is not None and dump[0] == life and puller.name in self.sources:
                 entry.confirmed[puller.name] = (puller.boot, dump[1], now)
             return None
         receiver = (puller.boot, puller.tick)
@@ -509,12 +526,17 @@ class Copies:
 
     def _drop_some(self) -> None:
         """Free what was dropped, in small steps; a record that came meanwhile keeps what is left."""
-        if not self.dropping:
-            return
-        slice_id = self.dropping[0]
-        gone = self.store.state_of(slice_id) != frames.STATE_NONE
-        if gone or not self.store.drop(slice_id, self.worker.clock.seconds(), DROP_STEPS):
+        now = self.worker.clock.seconds()
+        for _ in range(MOST_DROPPED):
+            if not self.dropping:
+                return
+            slice_id = self.dropping[0]
+            held = sum(self.store.held(slice_id))
+            if self.store.state_of(slice_id) == frames.STATE_NONE and self.store.drop(slice_id, now, DROP_STEPS):
+                return
             self.dropping.popleft()
+            if held > FEW:
+                return
 
     # For the operator
 
@@ -523,12 +545,9 @@ class Copies:
         which = bytearray(self.topology.slices)
         names = self.topology.shards
         for slice_id in self.slices:
-            states = [
-                (self._state_at(names[at], slice_id), -place)
-                for place, at in enumerate(self.topology.ring.row(slice_id))
-            ]
-            best = max(states)
-            which[slice_id] = names[self.topology.ring.row(slice_id)[-best[1]]] == self.me.name
+            row = self.topology.ring.row(slice_id)
+            _, place = max((self._state_at(names[at], slice_id), -place) for place, at in enumerate(row))
+            which[slice_id] = names[row[-place]] == self.me.name
         return which
 
     def _state_at(self, name: str, slice_id: int) -> int:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 RECEIVER = Struct("<QQ")  # boot and tick, in a header
 MOST_PEERS = 4096  # processes that are known at once
 MOST_OF_A_NAME = 8
+MOST_DEPARTING = 16  # shards that the file lacks and that are listened to
 MOST_TOLD = 2 << 20  # bytes of JSON about them in the answer to STATUS
 KNOWN = 4000  # ms after which all others have heard that nothing is here
 FAREWELL = 2 * PING_EVERY  # ms in which every gateway hears that this shard stops
@@ -117,23 +118,22 @@ class ShardMachine:
         """Whether the file lacks this shard, and it has held nothing for so long that all know. While it asks itself,
         it tells others that it stops."""
         if self.me.name in self.me.topology.in_file or self.copies.slices:
-            if self.idle_since is not None:
-                self.stopping, self.idle_since = False, None
+            self.idle_since = None
             return False
         if self.idle_since is None:
             self.idle_since = now
-        self.stopping = now - self.idle_since >= KNOWN
         return now - self.idle_since >= KNOWN + FAREWELL
+
+    def stops(self, now: int) -> bool:
+        """Whether others are to know that this shard is about to end."""
+        return self.stopping or (self.idle_since is not None and now - self.idle_since >= KNOWN)
 
     def _strangers(self, topology: Topology, now: int) -> list[str]:
         """Shards that ping and are neither in the file nor known: they depart, and a former life of this knew them."""
-        found = []
-        for peer in self.peers.values():
-            hello = peer.hello
-            known = hello.name in topology.shards or hello.name in self.links
-            if hello.role == frames.ROLE_SHARD and not known and now - peer.heard < SILENT:
-                found.append(hello.name)
-        return found
+        pinging = [peer.hello for peer in self.peers.values() if now - peer.heard < SILENT]
+        names = dict.fromkeys(hello.name for hello in pinging if hello.role == frames.ROLE_SHARD)
+        found = [name for name in names if name not in topology.shards and name not in self.links]
+        return found[: max(0, MOST_DEPARTING - len(topology.departing))]
 
     def _is_gone(self, name: str, now: int) -> bool:
         """Whether a shard, if the file lacks it, has nothing any longer, and does not ping."""
@@ -263,4 +263,4 @@ class ShardMachine:
             self._make_room(hello.name)
             peer = self.peers[sender] = Peer(hello, now)
         peer.hello, peer.heard = hello, now
-        return pack_hello(frames.PONG, number, mine._replace(stopping=self.stopping, last=peer.last, states=states))
+        return pack_hello(frames.PONG, number, mine._replace(stopping=self.stops(now), last=peer.last, states=states))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import zmq
 
-from common import frames, keys, links, metrics, process
+from common import edits, frames, keys, links, metrics, process
 from common.clock import SteadyClock
 from common.config_errors import ConfigError
 from common.life import Life, milliseconds
@@ -52,8 +52,8 @@ class ShardProcess:
         now = milliseconds()
         me = Self(topology, Life(now), frames.ROLE_SHARD, str(shard.name))
         self.worker = ShardWorker(config, shard, SteadyClock())
-        where = {"link": config.link_of(shard), "key": mine.public.decode() if mine else ""}
-        place = json.dumps(where, separators=(",", ":")).encode()
+        self.place = {"link": config.link_of(shard), "key": mine.public.decode() if mine else ""}
+        place = json.dumps(self.place, separators=(",", ":")).encode()
         self.machine = ShardMachine(me, self.worker, lambda: self.report, self._status, now, place=place)
         address = config.bind_of(shard)
         self.server = LinkServer(self.context, address, mine, links.known_keys(config), self.machine)
@@ -87,7 +87,8 @@ class ShardProcess:
     async def stop(self) -> None:
         """Let others know, answer what still comes, end."""
         self.machine.stopping = True
-        await asyncio.sleep(FAREWELL / 1000)
+        if not self.ends:  # they have heard it already
+            await asyncio.sleep(FAREWELL / 1000)
         self.periodic.cancel()
         self.server.close()
         self.others.close()
@@ -98,7 +99,12 @@ class ShardProcess:
         """There is nothing else that could have changed."""
 
     def reconfigure(self, config: Config) -> None:
-        """Take up another configuration. If it lacks this shard, that ends when others have all that it holds."""
+        """Take up another configuration. If it lacks this shard, that ends when others have all that it holds.
+
+        Raises ConfigError, and changes nothing, if it has the name of a shard that departs at another place.
+        """
+        own = {self.machine.me.name: (self.place["link"], b"")}
+        edits.check_departing(config, self.machine.me.topology.departing, {**self.addresses, **own})
         before = self.machine.copies.totals()
         began = thread_time_ns()
         self.machine.configure(Topology(config, self.cluster_key), milliseconds())
@@ -119,17 +125,21 @@ class ShardProcess:
         print(f"shard {self.own.name}: {self.config.bind_of(self.own)}", flush=True)
 
     def _link(self) -> None:
-        """Link to the other shards of the configuration, and to those that depart; let in whose keys it has."""
+        """Link to the other shards of the configuration, and to those that depart; let in whose keys these have."""
         self.linked = self.machine.links
+        self.addresses = {name: at for name, at in self.addresses.items() if name in self.linked}
         self.addresses |= links.addresses(self.config)
         where = {name: at for name in self.linked if (at := self._address_of(name)) is not None}
         self.others.set_shards(where, {name: self.linked[name] for name in where})
-        self.server.admit(links.known_keys(self.config))
+        departing = [self.addresses[name][1] for name in self.machine.me.topology.departing if name in self.addresses]
+        self.server.admit({*links.known_keys(self.config), *filter(None, departing)})
 
     def _address_of(self, name: str) -> tuple[str, bytes] | None:
         """Where a shard is: by the file, by one before, or by what it says."""
-        if name not in self.addresses and (found := links.read_address(self.machine.place_of(name))):
-            self.addresses[name] = found
+        if name not in self.addresses:
+            found = links.read_address(self.machine.place_of(name), keyed=self.config.has_keys)
+            if found is not None:
+                self.addresses[name] = found
         return self.addresses.get(name)
 
     def _hear(self, name: str, frame: memoryview, now: int) -> None:

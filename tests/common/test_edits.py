@@ -135,3 +135,14 @@ def test_one_process_becomes_no_cluster_and_a_cluster_no_one_process():
     line = refusal(config.read({"version": 3}), cluster)
     assert line.startswith("shards: expected a cluster, with links, as before: stop the tracker")
     assert line.endswith("found one of each")
+
+
+def test_a_shard_that_still_hands_over_may_come_back_to_its_place_alone():
+    new = edited(version=4)
+    places = {"s1": ("tcp://127.0.0.1:7101", b""), "s2": ("tcp://127.0.0.9:7102", b"")}
+    edits.check_departing(new, ("s1", "s9"), places)
+    edits.check_departing(new, (), places)
+    with pytest.raises(
+        ConfigError, match=r"^shards\[1\].name: expected another name, as the s2 at tcp://127.0.0.9:7102"
+    ):
+        edits.check_departing(new, ("s2",), places)

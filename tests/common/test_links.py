@@ -552,6 +552,7 @@ KEY = "rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7"
         ({"link": "ipc:///run/shoal/shard1", "key": ""}, ("ipc:///run/shoal/shard1", b"")),
         ({"link": "tcp://192.0.2.1:7101"}, ("tcp://192.0.2.1:7101", b"")),
         ({"link": "tcp://192.0.2.1:7101", "key": "short"}, None),
+        ({"link": "tcp://192.0.2.1:7101", "key": "#" * 40}, None),
         ({"link": "tcp://192.0.2.1", "key": KEY}, None),
         ({"link": "tcp://*:7101"}, None),
         ({"link": "inproc://x"}, None),
@@ -561,4 +562,11 @@ KEY = "rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7"
     ],
 )
 def test_where_a_shard_says_that_it_is_must_be_an_address(place, wanted):
-    assert links.read_address(place) == wanted
+    assert links.read_address(place, keyed=False) == wanted
+
+
+def test_where_keys_are_used_a_shard_must_say_its_own():
+    place = {"link": "tcp://192.0.2.1:7101", "key": ""}
+    assert links.read_address(place, keyed=True) is None
+    assert links.read_address(place | {"key": KEY}, keyed=True) is not None
+    assert links.read_address({"link": "ipc:///run/shoal/shard1", "key": ""}, keyed=True) is not None

@@ -277,3 +277,14 @@ def test_a_configuration_means_a_ring():
     weights = [("s1", 1.0), ("s2", 2.0), ("s3", 1.0), ("s4", 0.0)]
     assert ring.digest() == Ring(weights, 64, ["one", "one", "two", "two"], 1).digest()
     assert all(2 in ring.members_of(slice_id) for slice_id in range(64))  # the other machine's only one
+
+
+def test_shards_that_own_nothing_may_be_put_behind_a_ring():
+    ring = Ring([("a", 1.0), ("b", 2.0), ("c", 0.0)], 64, ["x", "y", "z"], 1)
+    more = ring.with_idle(["e", "d"])
+    assert more.digest() == ring.digest()
+    assert more.names == ["a", "b", "c", "e", "d"]
+    for slice_id in range(64):
+        assert list(more.row(slice_id)) == [*ring.row(slice_id), 3, 4]
+        assert more.members_of(slice_id) == ring.members_of(slice_id)
+    assert ring.names == ["a", "b", "c"]

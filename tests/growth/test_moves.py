@@ -12,7 +12,8 @@ from growth.conditions import PAUSE, RATE
 from growth.rig import NODES, Rig, held
 from processes import until
 
-FULL = 60.0  # seconds until all slices are full
+LATE = 16.0  # seconds from a new shard's start until it has pulled twice, and does not again of itself for minutes
+FULL = 60.0  # until all slices are full
 GONE = 150.0  # until a shard that leaves has handed over all: a minute without changes is part of it
 FOUND = 30.0  # until everybody is found, once nobody announces
 
@@ -85,12 +86,16 @@ def test_a_shard_is_taken_out(rig):
 
 
 def test_an_edit_is_taken_back_halfway_by_a_third_version_with_the_old_content(rig):
-    """The last node never sees the second."""
+    """The last node never sees the second, the one before it late: the new shard is full long before it is asked."""
     before = held_by(rig)
     moved = rig.slices_of("shard3", rig.document(3))
     with Announcing(rig, RATE, moved=moved) as seen:
         rig.edit(shards=3)
-        edit_in_turn(rig, "vps3", "vps1")
+        rig.write("vps3")
+        time.sleep(LATE)
+        seen.arrive()
+        seen.expect()
+        rig.write("vps1")
         time.sleep(PAUSE)
         rig.edit(shards=2)
         edit_in_turn(rig, *NODES)

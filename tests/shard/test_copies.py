@@ -7,6 +7,7 @@ from shard_rig import FULL, LEAVING, NONE, PART, SLICES, STEP, Joined, peer_of, 
 from common import control, frames
 from common.control import Hello, pack_header, pack_hello
 from shard.copies import BODY, END, Timing
+from shard.machine import MOST_DEPARTING
 
 T = Timing()
 
@@ -599,7 +600,7 @@ def test_a_shard_that_the_file_lacks_hands_over_what_it_holds_then_is_done(grown
     grown.settle()
     grown.run_until(lambda: not any(grown[1].states))
     assert all(len(grown[2].peers(slice_id)[peer_of(slice_id).info_hash]) == 3 for slice_id in range(SLICES))
-    grown.run_until(lambda: grown[1].machine.stopping)
+    grown.run_until(lambda: grown[1].machine.stops(grown.now))
     grown.run_until(lambda: grown[1].machine.is_done(grown.now))
     del grown.shards["shard1"]
     grown.run_until(lambda: grown[2].machine.me.topology.departing == ())
@@ -650,3 +651,83 @@ def test_a_slice_is_counted_where_gateways_ask_for_it(grown):
     grown.cut_off("shard1", "shard2")
     grown.run(3000)
     assert list(grown[1].copies.answered_here()) == [1] * SLICES
+
+
+# Strangers with a key of the cluster, and many slices
+
+
+def test_a_stranger_that_nobody_can_reach_holds_nothing_up():
+    cluster = Joined(1, 2)
+    for turn in range(8):
+        cluster[2].ping(b"stranger", role=frames.ROLE_SHARD, name=f"stranger{turn}")
+        cluster.run(1000)
+    assert cluster[2].machine.me.topology.departing != ()
+    assert cluster.settle() == 0
+
+
+def test_no_more_strangers_are_listened_to_than_may_depart():
+    cluster = Joined(1, 2)
+    for number in range(40):
+        cluster[2].ping(b"%d" % number, role=frames.ROLE_SHARD, name=f"stranger{number}")
+    cluster.run(1000)
+    assert len(cluster[2].machine.me.topology.departing) == MOST_DEPARTING
+
+
+def test_only_a_shard_that_is_linked_to_confirms():
+    cluster = Joined(1, 2)
+    cluster.settle()
+    (slice_id, *_) = cluster[1].wanted
+    frame = pull_frame(cluster[1], slice_id, END)
+    cluster[1].ping(b"gate", name="gateway1")
+    for number in range(100):
+        cluster[1].ping(b"stranger", role=frames.ROLE_SHARD, name=f"stranger{number}")
+        assert cluster[1].take(b"stranger", frame) is None
+    assert len(cluster[1].copies.slices[slice_id].confirmed) <= 1 + MOST_DEPARTING
+
+
+def pull_frame(shard, slice_id, cursor):
+    life = shard.machine.me.life.boot
+    head = control.pack_header(frames.PULL, 1, life, shard.cluster.now)
+    return head + BODY.pack(slice_id, 0, life, shard.store.changes_of(slice_id), cursor)
+
+
+def test_many_small_slices_are_dropped_in_a_tick():
+    cluster = Joined(1, 2)
+    cluster.settle()
+    for slice_id in cluster[1].wanted:
+        cluster[1].announce(peer_of(slice_id))
+    for slice_id in list(cluster[1].copies.slices):
+        cluster[1].copies.moving[slice_id] = None
+        cluster[1].copies._forget(slice_id)
+    cluster[1].copies._drop_some()
+    assert sum(map(sum, map(cluster[1].store.held, range(SLICES)))) == 0
+
+
+def test_a_slice_that_was_a_part_and_then_all_of_one_shard_is_pulled_again():
+    """Its turn came while it was a part; then it was alone, and full."""
+    cluster = Joined(1, 2)
+    cluster.settle()
+    shard = cluster[1]
+    shard.copies.begin_anew(cluster.now)
+    shard.copies._pull_again(cluster.now + T.again + T.soon)
+    assert all(entry.due == 0 for entry in shard.copies.slices.values())
+    cluster.edit(1, version=2)
+    cluster.run(T.missed + 10_000)
+    cluster.edit(1, 3, version=3)
+    kept = [slice_id for slice_id in shard.wanted if shard.store.state_of(slice_id) == FULL]
+    assert kept
+    assert all(shard.copies.slices[slice_id].due > 0 for slice_id in kept)
+
+
+def test_half_of_a_dump_of_another_life_is_not_taken(grown):
+    """The giver restarts between two chunks."""
+    source = grown[2].copies.sources["shard1"]
+    grown.refuse = lambda _, to, kind: to == "shard2" and kind == frames.SLICE
+    grown.run_until(lambda: source.pull is not None)
+    pull = source.pull
+    pull.boot -= 1  # it was begun with a former life
+    answer = control.pack_header(frames.SLICE, pull.number, grown[2].machine.me.life.boot, grown.now)
+    frame = answer + BODY.pack(pull.slice_id, 0, 1, 1, END)
+    assert grown[2].hear("shard1", frame) == []
+    assert source.pull is None
+    assert pull.slice_id in source.wanted

@@ -555,11 +555,12 @@ def test_a_shard_that_holds_nothing_and_that_the_file_lacks_says_so_then_is_done
     rig.machine.configure(topology_of(2, 3, version=2), rig.now)
     rig.machine.copies.slices.clear()  # others have it all
     for after, stops, is_done in ((0, False, False), (3999, False, False), (4000, True, False), (4999, True, False)):
-        assert rig.machine.is_done(START + after) == is_done
-        assert rig.machine.stopping == stops
+        rig.now = START + after
+        assert rig.machine.is_done(rig.now) == is_done
+        assert rig.ping()[1].stopping == stops
     rig.machine.configure(topology_of(1, 2, 3, version=3), rig.now)
     assert not rig.machine.is_done(START + 5000)
-    assert not rig.machine.stopping
+    assert not rig.ping()[1].stopping
     rig.machine.configure(topology_of(2, 3, version=4), rig.now)
     rig.machine.copies.slices.clear()
     assert not rig.machine.is_done(START + 6000)
