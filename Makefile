@@ -35,6 +35,10 @@ load-web: $(INSTALLED) .venv/.loadable
 simulate: $(INSTALLED) $(TESTABLE)
 	@PYTHONPATH=tests:tests/simulation .venv/bin/python -P tests/simulation/run.py $(N) $(ARGS)
 
+grow: $(INSTALLED) $(TESTABLE)
+	@tools/need iproute2 nftables dropbear-bin openssh-client
+	@GROWTH=full .venv/bin/pytest -n 0 tests/growth/test_moves.py tests/growth/test_failures.py $(ARGS)
+
 lint: $(INSTALLED) $(TESTABLE)
 	@.venv/bin/ruff check && .venv/bin/ruff format --check && .venv/bin/mypy
 
@@ -66,4 +70,4 @@ $(TESTABLE): pyproject.toml | $(INSTALLED)
 	@tools/install load
 	@touch $@
 
-.PHONY: run test simulate bench compare load load-web lint fuzz image image-test
+.PHONY: run test simulate grow bench compare load load-web lint fuzz image image-test

@@ -143,9 +143,11 @@ def scrape(url: str, info_hashes: tuple[str, ...], timeout: float, source: str |
 @click.option("--node", help=NODE_KEY)
 @click.option("--timeout", type=click.FloatRange(0.01, 60), default=2.0, show_default=True, help=TIMEOUT)
 @click.option("--watch", is_flag=True, help="Look again and again, until Ctrl-C.")
-@click.option("--interval", default="1s", show_default=True, help=INTERVAL, **DURATION)
+@click.option("--interval", help=f"{INTERVAL} With --watch alone; without it, 1s.", **DURATION)
 @click.option("--json", "as_json", is_flag=True, help="Everything, for programs; with --watch a document a line.")
-def status(file: Path | None, node: str | None, timeout: float, watch: bool, interval: float, as_json: bool) -> None:
+def status(
+    file: Path | None, node: str | None, timeout: float, watch: bool, interval: float | None, as_json: bool
+) -> None:
     """Say how the whole cluster is: processes, slices, peers, links, who is silent.
 
     Exit status 1: somebody is silent or not well.
@@ -156,10 +158,12 @@ def status(file: Path | None, node: str | None, timeout: float, watch: bool, int
     from common import config
     from common.keys import KeyFileError
 
+    if interval is not None and not watch:
+        fail("--interval: expected --watch beside it, found none", 2)
     try:
         followed = Followed(file)
         if watch:
-            (watching.watch_as_json if as_json else watching.watch)(followed, node, timeout, interval)
+            (watching.watch_as_json if as_json else watching.watch)(followed, node, timeout, interval or 1.0)
         look = asked.look_at(followed.config, node, timeout)
     except (config.ConfigError, KeyFileError) as error:
         fail(str(error), 2)
@@ -216,6 +220,8 @@ def plan(new: Path, file: Path | None, node: str | None, timeout: float, as_json
         told = planned.plan(old, config.load(new), node, timeout)
     except (config.ConfigError, KeyFileError) as error:
         fail_of(new, error)
+    except KeyboardInterrupt:
+        sys.exit(130)
     if as_json:
         click.echo(json.dumps(told, indent=2))
     else:
@@ -242,6 +248,8 @@ def drain(shard: str, file: Path, node: str | None, timeout: float | None) -> No
         left = drained.drain(Followed(file), shard, node, timeout)
     except (ConfigError, KeyFileError) as error:
         fail_of(file, error)
+    except KeyboardInterrupt:
+        sys.exit(130)
     if left:
         fail(f"it may not be removed yet: {left}", 1)
 

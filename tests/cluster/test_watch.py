@@ -178,3 +178,7 @@ def test_what_leaves_is_drawn():
     shown = drawn(moves, told(made(1), shard1=moving(0, leaving=6)))
     assert "18 of 24 slices" in shown
     assert drawn(moves, told(made(1), shard1=moving(0))) == ""
+
+
+def test_an_interval_without_a_watch_is_refused():
+    assert shoal_refuses("status", "--interval", "3s") == "shoal: --interval: expected --watch beside it, found none"
