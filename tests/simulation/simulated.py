@@ -102,7 +102,9 @@ class Cluster:
         if name in self.plan.gateways:
             Gateway(self.world, name, skew, topology, KEY, self.clients.answered)
         elif name in topology.in_file:
-            Shard(self.world, name, skew, topology, settings(self.plan.lifetime), self.timing, self.disk.pop(name, None))
+            Shard(
+                self.world, name, skew, topology, settings(self.plan.lifetime), self.timing, self.disk.pop(name, None)
+            )
         else:
             self.bound = self.world.now  # it was ended while it handed over what it held, and does not come back
 

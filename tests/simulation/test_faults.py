@@ -474,6 +474,54 @@ def plant_routed(monkeypatch):
     monkeypatch.setattr(Shards, "look", look)
 
 
+def older_file():
+    """A shard is added; a node that still has the old file does not know it, and asks the owner of before."""
+    cluster = Directed({A: 1, C: 0})
+    cluster.announce_at(2, G, 1)
+    cluster.take_up_at(4, {A: 0, C: 0, B: 1}, B, G)
+    cluster.announce_at(9, H, 2)
+    cluster.until(19)
+    cluster.demand("acknowledged", cluster.acknowledged(2))
+    cluster.demand("the new shard is full", cluster.state(B) == frames.STATE_FULL)
+    cluster.demand("a full answer lacks no peer", cluster.has(B, 2))
+    cluster.pass_on(A, C, H)
+    cluster.until(40)
+    cluster.demand("what left is dropped", cluster.state(A) == frames.STATE_NONE)
+
+
+def plant_older_file(monkeypatch):
+    monkeypatch.setattr(
+        Copies, "_may_know_more", lambda _, source, slice_id: source.state_of(slice_id) == frames.STATE_LEAVING
+    )
+
+
+def heard_again():
+    """Two copies hear each other again before a gateway hears both."""
+    cluster = Directed({A: 1, B: 1, C: 1}, replicas=1, soon=6000)
+    owner, replica = ring_of_torrent(cluster)
+    cluster.announce_at(2, G, 1)
+    cluster.cut_at(10, (owner, replica), (G, owner))
+    cluster.heal_at(14, (owner, replica))
+    cluster.announce_at(16, G, 2)  # the replica alone hears it
+    cluster.heal_at(18, (G, owner))
+    cluster.until(28)
+    cluster.demand("acknowledged", cluster.acknowledged(2))
+    cluster.demand("a full answer lacks no peer", cluster.has(owner, 2))
+
+
+def plant_heard_again(monkeypatch):
+    """Nothing but the pull at once."""
+    original = Copies._look_at
+
+    def _look_at(self, source, now):
+        due = {slice_id: entry.due for slice_id, entry in self.slices.items()}
+        original(self, source, now)
+        for slice_id, entry in self.slices.items():
+            entry.due = due.get(slice_id, entry.due)
+
+    monkeypatch.setattr(Copies, "_look_at", _look_at)
+
+
 # What schedules share
 
 
@@ -534,6 +582,8 @@ FAULTS = {
     "times are on the wire": (times_on_the_wire, plant_times_on_the_wire),
     "a tie has no winner": (tie, plant_tie),
     "routed by the ring": (routed, plant_routed),
+    "who has another table is not pulled from": (older_file, plant_older_file),
+    "who is heard again is pulled from but once": (heard_again, plant_heard_again),
 }
 
 
