@@ -144,9 +144,16 @@ def scrape(url: str, info_hashes: tuple[str, ...], timeout: float, source: str |
 @click.option("--timeout", type=click.FloatRange(0.01, 60), default=2.0, show_default=True, help=TIMEOUT)
 @click.option("--watch", is_flag=True, help="Look again and again, until Ctrl-C.")
 @click.option("--interval", help=f"{INTERVAL} With --watch alone; without it, 1s.", **DURATION)
+@click.option("--full", is_flag=True, help="Exit status 1 also while shards still fill slices: for scripts.")
 @click.option("--json", "as_json", is_flag=True, help="Everything, for programs; with --watch a document a line.")
 def status(
-    file: Path | None, node: str | None, timeout: float, watch: bool, interval: float | None, as_json: bool
+    file: Path | None,
+    node: str | None,
+    timeout: float,
+    watch: bool,
+    interval: float | None,
+    full: bool,
+    as_json: bool,
 ) -> None:
     """Say how the whole cluster is: processes, slices, peers, links, who is silent.
 
@@ -175,7 +182,8 @@ def status(
         status_tables.print_embedded(look)
     else:
         status_tables.print_status(str(file), look)
-    sys.exit(0 if look["ok"] else 1)
+    fills = full and any(asked.to_fill(shard)[0] for shard in look.get("shards", ()))
+    sys.exit(0 if look["ok"] and not fills else 1)
 
 
 @main.command()

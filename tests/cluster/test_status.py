@@ -6,12 +6,14 @@ import shutil
 import socket
 
 import pytest
+from click.testing import CliRunner
 from ports import free_port
 from processes import Cluster, shoal, shoal_json, shoal_refuses, until
 from told_shards import hear, held
 from trackers import Client, Process
 
 from cluster import status, status_tables
+from cluster.__main__ import main
 from common import config, keys
 from common.ring import ring_of
 
@@ -491,6 +493,14 @@ def test_slices_that_there_are_not_do_not_count(wanted):
 def well(wanted, **more):
     """What a shard says that agrees with the file."""
     return SAID | {"table": f"{ring_of(wanted).digest():016x}", "peers": [], "links": []} | more
+
+
+@pytest.mark.parametrize(("left", "words", "wanted_status"), [(0, ["--full"], 0), (3, ["--full"], 1), (3, [], 0)])
+def test_a_script_may_wait_until_all_is_full(monkeypatch, left, words, wanted_status):
+    fill = {"of": 5, "left": left, "since_ms": 5}
+    look = {"ok": True, "shards": [{"copies": {"fill": fill}}, {"state": "silent"}]}
+    monkeypatch.setattr("cluster.status.look_at", lambda *_: look)
+    assert CliRunner().invoke(main, ["status", "--json", *words]).exit_code == wanted_status
 
 
 def test_to_fill_is_no_fault(wanted, capsys):
