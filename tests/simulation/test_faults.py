@@ -450,14 +450,14 @@ def routed():
     """A shard takes a slice over; while it fills, announces go where the peers are."""
     cluster = Directed({A: 1, B: 0, C: 0}, settle=4000)
     for number in range(4):
-        cluster.announce_at(2, G, number)
-    cluster.take_up_at(4, {A: 0, B: 1, C: 0}, A, B, C, G, H)
-    cluster.until(5)
+        cluster.announce_at(6, G, number)
+    cluster.take_up_at(8, {A: 0, B: 1, C: 0}, A, B, C, G, H)
+    cluster.until(9)
     answers = []
     original = cluster.clients.check_whole
     cluster.clients.check_whole = lambda sent, answer: (answers.append(answer), original(sent, answer))
-    cluster.announce_at(6, G, 5)
-    cluster.until(7)
+    cluster.announce_at(10, G, 5)
+    cluster.until(11)
     cluster.demand("who hears a full copy is told all peers", answers and len(answers[0].peers) == 4)
 
 

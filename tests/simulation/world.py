@@ -143,7 +143,7 @@ class Line:
         """The frame that was put last will come."""
         world = self.world
         low, high = world.delays
-        delay = world.random.randint(low, high) + world.slow[self.way(there)]
+        delay = low + int(world.random.random() * (1 + high - low)) + world.slow[self.way(there)]
         self.due[there] = max(self.due[there], world.now + delay)
         world.at(self.due[there], self.arrive, there, self.number)
 
@@ -176,7 +176,7 @@ class Line:
 class Process:
     """What runs on the event loop of a process: it may stand still, and has a clock of its own, hours off others'."""
 
-    TICK = 250  # ms: of links, as LinkSockets has it, but fewer
+    TICK = 400  # ms: of links, as LinkSockets has it, but fewer
 
     def __init__(self, world, name, skew):
         self.world = world
@@ -185,6 +185,7 @@ class Process:
         self.runs = True
         self.paused = 0
         self.inbox = deque()  # what waits while it stands still
+        self.linked = {}  # for whom it has lines
         world.processes[name] = self
         world.after(world.random.randint(0, self.TICK), self.turn)
 
@@ -226,6 +227,9 @@ class Process:
 
     def link(self, states):
         """Have lines to these shards and no others; a new one to who is silent for long."""
+        if states is self.linked:
+            return
+        self.linked = states
         world = self.world
         for name in states:
             if (self.name, name) not in world.lines:
