@@ -16,7 +16,7 @@ run: $(INSTALLED)
 
 test: $(INSTALLED) $(TESTABLE)
 	@tools/need aria2 transmission-daemon nginx-light curl iproute2 nftables dropbear-bin openssh-client
-	@.venv/bin/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@.venv/bin/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 bench: $(INSTALLED) .venv/.benchable
 	@tools/need opentracker wrk

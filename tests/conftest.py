@@ -7,6 +7,17 @@ import pytest
 from kernels import VARIANTS
 
 
+# The first and the last of them compute, those between wait.
+LONGEST = [
+    "test_random.py",
+    "test_operate.py",
+    "test_failures.py",
+    "test_moves.py",
+    "test_plan.py",
+    "test_slice_store.py",
+]
+
+
 @pytest.fixture(scope="session", params=VARIANTS)
 def kernel(request: pytest.FixtureRequest) -> Callable[[str], ModuleType]:
     """A loader: kernel("shard.slice_store") gives the variant under test."""
@@ -15,5 +26,5 @@ def kernel(request: pytest.FixtureRequest) -> Callable[[str], ModuleType]:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What computes longest comes first, so that no worker is left with it when the other has nothing to do."""
-    items.sort(key=lambda item: item.path.name != "test_slice_store.py")
+    """What takes longest comes first, so that no worker is left with it when others have nothing to do."""
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
