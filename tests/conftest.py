@@ -6,7 +6,6 @@ from types import ModuleType
 import pytest
 from kernels import VARIANTS
 
-
 # The first and the last of them compute, those between wait.
 LONGEST = [
     "test_random.py",
