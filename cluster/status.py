@@ -169,8 +169,8 @@ def moving(shards: list[Document], gateways: list[Document]) -> list[str]:
         if left:
             lines.append(f"{shard['name']} fills its slices from other shards: {of - left:,} of {of:,} so far")
         if count := to_leave(shard):
-            what = "a slice that is" if count == 1 else f"{count:,} slices that are"
-            lines.append(f"{shard['name']} has {what} to leave it once others have all of it")
+            what = "a slice that leaves" if count == 1 else f"{count:,} slices that leave"
+            lines.append(f"{shard['name']} has {what} it a minute after others have all of it")
     return lines + tell_departing(shards, gateways)
 
 

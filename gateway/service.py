@@ -130,11 +130,13 @@ class GatewayService:
         """Read the connection-id key again; the one in use stays if the file is wrong."""
         self.key_stamp = self._stamp()
         try:
-            # The cluster key stays: slices are where it put them.
-            self.keys = keys.Keys(self.keys.cluster, keys.load_connection_key(self.key_file))
+            found = keys.load_connection_key(self.key_file)
         except keys.KeyFileError as error:
             log.error("the connection-id key is not taken up: %s", error)
             return
+        if found == self.keys.connection_id:  # a SIGHUP for something else
+            return
+        self.keys = keys.Keys(self.keys.cluster, found)  # the cluster key stays: slices are where it put them
         self._set_keys(self.codec)
         log.info("the connection-id key was taken up")
 

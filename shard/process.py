@@ -105,20 +105,14 @@ class ShardProcess:
         """
         own = {self.machine.me.name: (self.place["link"], b"")}
         edits.check_departing(config, self.machine.me.topology.departing, {**self.addresses, **own})
-        before = self.machine.copies.totals()
         began = thread_time_ns()
         self.machine.configure(Topology(config, self.cluster_key), milliseconds())
         self.longest["edit"] = max(self.longest["edit"], thread_time_ns() - began)
         self.config = config
         self._link()
-        after = self.machine.copies.totals()
-        log.info(
-            "version %d of the configuration: %d slices should be here; %d more are to be filled, %d more leave",
-            config.version,
-            after["wanted"],
-            after["part"] - before["part"],
-            after["leaving"] - before["leaving"],
-        )
+        has = self.machine.copies.totals()
+        text = "version %d of the configuration: %d slices should be here; %d are to be filled, %d leave"
+        log.info(text, config.version, has["wanted"], has["part"], has["leaving"])
 
     def tell(self) -> None:
         """Print where others reach this shard."""

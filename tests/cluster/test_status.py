@@ -512,8 +512,8 @@ def test_to_fill_is_no_fault(wanted, capsys):
     document = documents(wanted, well(wanted, **filling), well(wanted, **leaving))
     assert document["moving"] == [
         "shard1 fills its slices from other shards: 20 of 50 so far",
-        "shard1 has a slice that is to leave it once others have all of it",
-        "shard2 has 2 slices that are to leave it once others have all of it",
+        "shard1 has a slice that leaves it a minute after others have all of it",
+        "shard2 has 2 slices that leave it a minute after others have all of it",
     ]
     assert [line for line in document["problems"] if line.startswith("shard")] == []
     shown = printed(document, capsys)
