@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 from rich.console import Group
 from rich.live import Live
+from rich.segment import SegmentLines
+from rich.text import Text
 
 from cluster import shown
 from cluster.console import make_console
@@ -54,12 +56,21 @@ class Display:
     def show(self, parts: Sequence[RenderableType]) -> None:
         """Show this in place of what was there; elsewhere than on a terminal below it."""
         if self.is_live:
-            self.live.update(Group(*parts), refresh=True)
+            self.live.update(self._fitted(parts), refresh=True)
             return
         if self.shown_before:
             self.console.print()
         self.shown_before = True
         self.say(parts)
+
+    def _fitted(self, parts: Sequence[RenderableType]) -> RenderableType:
+        """All of it, or what the screen has room for and how much it has not."""
+        lines = self.console.render_lines(Group(*parts), pad=False)
+        room = self.console.height - 2
+        if len(lines) <= room:
+            return Group(*parts)
+        more = f"... {len(lines) - room} more lines: a higher terminal shows them, or a pipe"
+        return Group(SegmentLines(lines[:room], new_lines=True), Text(more))
 
     def say(self, parts: Sequence[RenderableType]) -> None:
         """Print this at once."""

@@ -182,3 +182,10 @@ def test_what_leaves_is_drawn():
 
 def test_an_interval_without_a_watch_is_refused():
     assert shoal_refuses("status", "--interval", "3s") == "shoal: --interval: expected --watch beside it, found none"
+
+
+def test_a_screen_that_is_too_low_says_so(running):
+    with Terminal("status", "--watch", "--interval", "0.2", "--config", running.file, rows=10) as terminal:
+        terminal.until(r"\.\.\. \d+ more lines: a higher terminal shows them, or a pipe")
+        terminal.interrupt()
+        assert terminal.ended() == 0
