@@ -411,7 +411,8 @@ class Copies:
         source.number += 1
         pull.number = source.number
         pull.sent = now
-        return _pack(frames.PULL, source.number, (source.link.boot, source.link.tick), pull.slice_id, pull)
+        receiver = (source.link.boot, source.link.tick)
+        return _pack(frames.PULL, source.number, receiver, pull.slice_id, pull.dump, pull.cursor)
 
     def take_chunk(self, name: str, number: int, frame: memoryview, now: int) -> Out:
         """A SLICE frame came; what to ask next. Raises FrameError."""
@@ -482,16 +483,13 @@ class Copies:
                 entry.confirmed[puller.name] = (puller.boot, dump[1], now)
             return None
         receiver = (puller.boot, puller.tick)
-        pull = Pull(slice_id, now, puller.boot, dump)
-        if cursor[AT_CURSOR_STATE] == 0 and dump == (life, changes):
-            pull.cursor = END  # it has all of it
-            return _pack(frames.SLICE, number, receiver, slice_id, pull)
+        if cursor[AT_CURSOR_STATE] == 0 and dump == (life, changes):  # it has all of it
+            return _pack(frames.SLICE, number, receiver, slice_id, dump, END)
         if cursor[AT_CURSOR_STATE] == 0:
-            pull.dump = (life, changes)
+            dump = (life, changes)
         at = bytearray(cursor)
         length = self.store.dump(slice_id, at, self.worker.chunk, self.worker.clock.seconds())
-        pull.cursor = bytes(at)
-        return _pack(frames.SLICE, number, receiver, slice_id, pull) + bytes(self.worker.chunk[:length])
+        return _pack(frames.SLICE, number, receiver, slice_id, dump, bytes(at)) + bytes(self.worker.chunk[:length])
 
     # Dropping
 
@@ -596,8 +594,10 @@ class Copies:
         }
 
 
-def _pack(kind: int, number: int, receiver: tuple[int, int], slice_id: int, pull: Pull) -> bytes:
-    return pack_header(kind, number, *receiver) + BODY.pack(slice_id, 0, *pull.dump, pull.cursor)
+def _pack(
+    kind: int, number: int, receiver: tuple[int, int], slice_id: int, dump: tuple[int, int], cursor: bytes
+) -> bytes:
+    return pack_header(kind, number, *receiver) + BODY.pack(slice_id, 0, *dump, cursor)
 
 
 def _unpack(frame: memoryview, slices: int) -> tuple[int, tuple[int, int], bytes]:

@@ -115,8 +115,7 @@ class ShardMachine:
         return [*pings(self.me, self.links.values(), now, self.place), *self.copies.tick(now)]
 
     def is_done(self, now: int) -> bool:
-        """Whether the file lacks this shard, and it has held nothing for so long that all know. While it asks itself,
-        it tells others that it stops."""
+        """Whether the file lacks this shard, and it has held nothing for so long that all know: `stops` tells them."""
         if self.me.name in self.me.topology.in_file or self.copies.slices:
             self.idle_since = None
             return False
@@ -175,10 +174,7 @@ class ShardMachine:
                     self.links[name].take_pong(head.number, control.unpack_hello(frame), now)
                 return []
             if head.kind == frames.SLICE:
-                if reason := self.me.life.refuses(head.boot, head.tick, now):
-                    self.dropped[reason] += 1
-                    return []
-                return self.copies.take_chunk(name, head.number, frame, now)
+                return [] if self._refuses(head, now) else self.copies.take_chunk(name, head.number, frame, now)
         except FrameError:
             self.dropped["malformed"] += 1
             return []

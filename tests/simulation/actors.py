@@ -1,7 +1,6 @@
 """Gateways and shards of a simulated cluster, on the objects and kernels of the real ones."""
 
 import socket
-import struct
 from random import Random
 from types import SimpleNamespace
 
@@ -115,7 +114,7 @@ class Shard(Process):
         now = self.worker.clock.seconds()
         for slice_id, each in chunks.items():
             for chunk in each:
-                self.store.load(slice_id, older(chunk, passed), now)
+                self.store.load(slice_id, change_ages(chunk, lambda age: min(65_535, age + passed)), now)
         self.machine.copies.restore(chunks, self.local)
 
     def peers_of(self, slice_id):
@@ -133,19 +132,19 @@ class Shard(Process):
         self.machine.stopping = True
 
 
-def older(chunk, seconds):
-    """A chunk whose peers are as much older."""
-    aged = bytearray(chunk)
+def change_ages(chunk, change):
+    """A chunk whose ages are what `change` makes of them."""
+    changed = bytearray(chunk)
     at = 0
-    while at < len(aged):
-        kind, many = aged[at + 22], aged[at + 23]
+    while at < len(changed):
+        kind, many = changed[at + 22], changed[at + 23]
         length = 6 if kind < frames.PUBLIC6 else 18
         at += frames.SECTION
         for _ in range(many):
-            (age,) = struct.unpack_from("<H", aged, at + length)
-            struct.pack_into("<H", aged, at + length, min(65_535, age + seconds))
+            age = int.from_bytes(changed[at + length : at + length + 2], "little")
+            changed[at + length : at + length + 2] = (change(age) & 0xFFFF).to_bytes(2, "little")
             at += length + 3
-    return bytes(aged)
+    return changed
 
 
 class NoHttp:

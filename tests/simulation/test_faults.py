@@ -4,7 +4,7 @@ Random schedules rarely meet these, as timers give others time; so timers here a
 """
 
 import pytest
-from actors import Shard
+from actors import Shard, change_ages
 from announcing import PORT
 from plans import Plan
 from simulated import KEY, SLICES, Cluster
@@ -551,20 +551,6 @@ def dump_otherwise(shard, change, slice_id, cursor, out, now):
     length = shard.worker.store.dump(slice_id, cursor, out, now)
     out[:length] = change_ages(bytes(out[:length]), change)
     return length
-
-
-def change_ages(chunk, change):
-    changed = bytearray(chunk)
-    at = 0
-    while at < len(changed):
-        kind, many = changed[at + 22], changed[at + 23]
-        length = 6 if kind < frames.PUBLIC6 else 18
-        at += frames.SECTION
-        for _ in range(many):
-            age = int.from_bytes(changed[at + length : at + length + 2], "little")
-            changed[at + length : at + length + 2] = (change(age) & 0xFFFF).to_bytes(2, "little")
-            at += length + 3
-    return changed
 
 
 FAULTS = {
