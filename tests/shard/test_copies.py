@@ -439,7 +439,8 @@ def test_a_confirmation_of_a_former_life_does_not_count(grown):
     assert all(len(grown[2].peers(slice_id)[peer_of(slice_id).info_hash]) == 3 for slice_id in grown[2].wanted)
 
 
-def test_a_record_that_comes_while_a_slice_is_dropped_is_handed_over_too():
+def half_dropped():
+    """A shard with 12,000 peers in a slice that moved, of which it has dropped some; and the slice."""
     cluster = Joined(1)
     moved = topology_of(1, 2).ring.slices_of(1)[0]
     for at in range(12):
@@ -447,6 +448,11 @@ def test_a_record_that_comes_while_a_slice_is_dropped_is_handed_over_too():
     cluster.edit(1, 2, version=2)
     cluster.settle()
     cluster.run_until(lambda: cluster[1].store.dropped > 0)
+    return cluster, moved
+
+
+def test_a_record_that_comes_while_a_slice_is_dropped_is_handed_over_too():
+    cluster, moved = half_dropped()
     left = sum(cluster[1].store.held(moved)[1:])
     assert 0 < left < 12_000
     assert cluster[1].store.state_of(moved) == NONE
@@ -464,13 +470,7 @@ def test_a_record_that_comes_while_a_slice_is_dropped_is_handed_over_too():
 
 
 def test_a_slice_that_is_wanted_again_while_it_is_dropped_is_filled_again():
-    cluster = Joined(1)
-    moved = topology_of(1, 2).ring.slices_of(1)[0]
-    for at in range(12):
-        cluster[1].announce(*(peer_of(moved, 1000 * at + number) for number in range(1, 1001)))
-    cluster.edit(1, 2, version=2)
-    cluster.settle()
-    cluster.run_until(lambda: cluster[1].store.dropped > 0)
+    cluster, moved = half_dropped()
     cluster.edit(1, version=3)
     cluster.run_until(lambda: cluster[1].store.state_of(moved) == FULL)
     assert len(cluster[1].peers(moved)[peer_of(moved).info_hash]) == 12_000
